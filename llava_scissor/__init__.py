@@ -1,0 +1,71 @@
+"""LLaVA-OneVision video inference with training-free compression of visual tokens.
+
+The names below are imported on first use, so that `import llava_scissor` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from llava_scissor._version import __version__
+
+if TYPE_CHECKING:
+    from llava_scissor.compression import (
+        CompressionResult,
+        Compressor,
+        Identity,
+        Scissor,
+        ScissorConfig,
+        build_compressor,
+        compress,
+        compress_batch,
+    )
+    from llava_scissor.config import Config, load_config
+    from llava_scissor.errors import ScissorError
+    from llava_scissor.generation import Answer, ask
+    from llava_scissor.model import OneVision, load_model
+    from llava_scissor.video import VideoClip, read_video
+
+_ROOM_OF = {
+    **dict.fromkeys(["CompressionResult", "Compressor", "Identity", "Scissor"], "compression"),
+    **dict.fromkeys(["build_compressor", "compress", "compress_batch"], "compression"),
+    **dict.fromkeys(["Config", "ScissorConfig", "load_config"], "config"),
+    **dict.fromkeys(["ScissorError"], "errors"),
+    **dict.fromkeys(["Answer", "ask"], "generation"),
+    **dict.fromkeys(["OneVision", "load_model"], "model"),
+    **dict.fromkeys(["VideoClip", "read_video"], "video"),
+}
+
+__all__ = [
+    "Answer",
+    "CompressionResult",
+    "Compressor",
+    "Config",
+    "Identity",
+    "OneVision",
+    "Scissor",
+    "ScissorConfig",
+    "ScissorError",
+    "VideoClip",
+    "__version__",
+    "ask",
+    "build_compressor",
+    "compress",
+    "compress_batch",
+    "load_config",
+    "load_model",
+    "read_video",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOM_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_ROOM_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
