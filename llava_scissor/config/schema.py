@@ -1,0 +1,216 @@
+"""The settings and their ranges: this file is the source of docs/configuration.md."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from llava_scissor.config.messages import KeyConflictError, config_error
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_TAU = 0.9
+MAX_SEED = 2**63 - 1  # what torch.Generator.manual_seed takes
+
+_KEYS_WITH_EFFECT: dict[str, set[str]] = {
+    "scissor": {"tau", "retention_ratio", "epsilon", "sample_size", "seed"},
+    "none": set(),
+    "random": {"retention_ratio", "seed"},
+    "uniform": {"retention_ratio"},
+    "pooling": {"retention_ratio"},
+}
+
+
+class Section(BaseModel):
+    """Base of every settings object: frozen, hashable, no unknown keys, no conversion between types.
+
+    Raises:
+        ConfigError: on construction, with one line per unknown key or impossible value.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise config_error(error, type(self), {}) from None
+
+    # A section inside another is then checked by the outer one, whose message names the dotted key.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+
+def _warn_without_effect(section: Section, name: str, keys: set[str], reason: str) -> None:
+    for key, field in type(section).model_fields.items():
+        if key in keys and getattr(section, key) != field.default:
+            logger.warning("%s.%s has no effect %s", name, key, reason)
+
+
+class ScissorConfig(Section):
+    """Operating point of the two-step compressor; without `tau` and `retention_ratio`, tau is 0.9."""
+
+    tau: float | None = Field(
+        default=None,
+        ge=-1,
+        le=1,
+        description="Similarity threshold: two tokens are connected if their cosine similarity is above it. "
+        "Without tau and retention_ratio it is 0.9.",
+    )
+    retention_ratio: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Share r of the N tokens to keep. Alone: exactly max(1, floor(r N)) tokens stay. "
+        "Together with tau: at most that many.",
+    )
+    epsilon: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Error tolerance of the approximate component search, which looks at "
+        "ceil(ln(N) / epsilon^2) tokens. Null: exact components. Not together with sample_size.",
+    )
+    sample_size: int | None = Field(
+        default=None,
+        ge=1,
+        description="Number of tokens that the approximate search looks at. Null: exact components. "
+        "Not together with epsilon.",
+    )
+    seed: int = Field(
+        default=0, ge=0, le=MAX_SEED, description="Seed of everything that the compressor draws at random."
+    )
+
+    @model_validator(mode="after")
+    def _check_one_search_size(self) -> ScissorConfig:
+        if self.epsilon is not None and self.sample_size is not None:
+            raise KeyConflictError(
+                ("epsilon", "sample_size"),
+                f"got {self.epsilon} and {self.sample_size}, expected only one of the two: "
+                "both give the size of the approximate search",
+            )
+        return self
+
+    @property
+    def effective_tau(self) -> float | None:
+        """The threshold to start from: `tau`, 0.9 if nothing is given, None for an exact budget alone."""
+        return DEFAULT_TAU if self.tau is None and self.retention_ratio is None else self.tau
+
+
+class CompressionConfig(ScissorConfig):
+    """Section `compression`: which visual tokens of the video reach the language model."""
+
+    method: Literal["scissor", "none", "random", "uniform", "pooling"] = Field(
+        default="scissor",
+        description="scissor: semantic connected components; none: keep all tokens; random, uniform and "
+        "pooling: baselines, which need a retention_ratio.",
+    )
+
+    @model_validator(mode="after")
+    def _check_method(self) -> CompressionConfig:
+        if self.method in ("random", "uniform", "pooling") and self.retention_ratio is None:
+            raise KeyConflictError(
+                ("method", "retention_ratio"),
+                f"got '{self.method}' and null, expected a retention_ratio above 0 and at most 1: "
+                f"it is all that tells '{self.method}' how many tokens to keep",
+            )
+        is_exact = self.epsilon is None and self.sample_size is None
+        unused = set(ScissorConfig.model_fields) - _KEYS_WITH_EFFECT[self.method]
+        _warn_without_effect(self, "compression", unused, f"with compression.method '{self.method}'")
+        if self.method == "scissor" and is_exact:
+            _warn_without_effect(self, "compression", {"seed"}, "without epsilon or sample_size")
+        return self
+
+
+class ModelConfig(Section):
+    """Section `model`: the checkpoint and how it is loaded."""
+
+    path: str = Field(
+        default="demo",
+        min_length=1,
+        description="Directory or Hugging Face hub id of a LLaVA-OneVision checkpoint. demo: the small model "
+        "that ships in the package.",
+    )
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|mps|cuda(:[0-9]+)?)$",
+        examples=["auto", "cpu", "cuda", "cuda:0", "mps"],
+        description="Where the model runs. auto: a GPU if there is one, else the CPU.",
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto",
+        description="Number format of the weights. auto: as stored in the checkpoint, but float32 instead of "
+        "float16 on a CPU.",
+    )
+    attn_implementation: Literal["auto", "sdpa", "eager", "flash_attention_2"] = Field(
+        default="auto",
+        description="Attention kernel. auto: flash_attention_2 if it is installed and the device is CUDA, "
+        "else sdpa.",
+    )
+
+
+class VideoConfig(Section):
+    """Section `video`: how frames are taken from the file."""
+
+    num_frames: int | None = Field(
+        default=None,
+        ge=1,
+        le=4096,
+        description="Number of frames, spread evenly over the video. Null: the checkpoint's default.",
+    )
+    decoder: Literal["pyav", "decord"] = Field(
+        default="pyav",
+        description="Library that decodes the video. decord needs the extra llava-scissor[decord].",
+    )
+    resize: Literal["torch", "pil"] = Field(
+        default="torch", description="Code that resizes the frames (bicubic)."
+    )
+
+
+class GenerationConfig(Section):
+    """Section `generation`: how the answer is written."""
+
+    max_new_tokens: int = Field(default=256, ge=1, le=32768, description="Longest answer, in text tokens.")
+    do_sample: bool = Field(default=False, description="false: the most likely token each time; true: draw.")
+    temperature: float | None = Field(
+        default=None,
+        gt=0,
+        description="Sharpness of the draw. Null: as the checkpoint says. Needs do_sample.",
+    )
+    top_p: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Draw from the likeliest tokens of this total probability. Null: as the checkpoint says. "
+        "Needs do_sample.",
+    )
+    top_k: int | None = Field(
+        default=None,
+        ge=0,
+        description="Draw from this many likeliest tokens, 0: from all. Null: as the checkpoint says. "
+        "Needs do_sample.",
+    )
+    repetition_penalty: float | None = Field(
+        default=None,
+        gt=0,
+        description="Above 1: tokens already in the answer become less likely, 1: no penalty. "
+        "Null: as the checkpoint says.",
+    )
+    seed: int = Field(default=0, ge=0, le=MAX_SEED, description="Seed of the draw. Needs do_sample.")
+
+    @model_validator(mode="after")
+    def _check_sampling(self) -> GenerationConfig:
+        if not self.do_sample:
+            sampling_keys = {"temperature", "top_p", "top_k", "seed"}
+            _warn_without_effect(self, "generation", sampling_keys, "with generation.do_sample false")
+        return self
+
+
+class Config(Section):
+    """All settings of one run; `Config()` is the demo that ships in the package."""
+
+    model: ModelConfig = Field(default=ModelConfig(), description="The checkpoint.")
+    video: VideoConfig = Field(default=VideoConfig(), description="The frames.")
+    compression: CompressionConfig = Field(default=CompressionConfig(), description="The visual tokens.")
+    generation: GenerationConfig = Field(default=GenerationConfig(), description="The answer.")

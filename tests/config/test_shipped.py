@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llava_scissor.config import Config, load_config
+from llava_scissor.config.reference import render_reference
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_every_file_loads_with_all_sections(path: Path) -> None:
+    assert load_config(path).model_fields_set == set(Config.model_fields)
+    first_line = path.read_text(encoding="utf-8").splitlines()[0]
+    assert first_line.startswith("# ")
+    assert first_line.endswith(".")
+
+
+def test_the_demo_file_uses_the_shipped_model() -> None:
+    config = load_config(ROOT / "configs" / "demo.yaml")
+    assert config.model == Config().model
+    assert config.video == Config().video
+    assert config.compression == Config().compression
+
+
+@pytest.mark.parametrize("percent", [50, 35, 25, 20, 10, 7, 5])
+def test_the_ratios_of_the_paper(percent: int) -> None:
+    config = load_config(ROOT / "configs" / f"llava-scissor-7b-r{percent:02d}.yaml")
+    assert config.compression.retention_ratio == percent / 100
+    assert (config.compression.tau, config.compression.epsilon, config.video.num_frames) == (None, 0.05, 32)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_one_override_switches_to_an_exact_ratio(path: Path) -> None:
+    compression = load_config(path, ["compression.retention_ratio=0.1"]).compression
+    assert (compression.retention_ratio, compression.effective_tau) == (0.1, None)
+
+
+def test_the_reference_page_is_up_to_date() -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    is_up_to_date = page == render_reference()
+    assert is_up_to_date, (
+        "run `python scripts/write_configuration_reference.py` and commit docs/configuration.md"
+    )
+
+
+def test_the_reference_page_has_every_key() -> None:
+    page = render_reference()
+    for name, field in Config.model_fields.items():
+        assert f"## `{name}`: " in page
+        assert all(f"| `{key}` | " in page for key in field.annotation.model_fields)
