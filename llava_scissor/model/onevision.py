@@ -1,0 +1,149 @@
+"""LLaVA-OneVision with a compressor between pooling and the language model."""
+
+from __future__ import annotations
+
+from copy import copy
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM, SiglipVisionModel
+
+from llava_scissor.compression import CompressionResult, Compressor, Identity
+from llava_scissor.errors import InputError
+from llava_scissor.model.geometry import Geometry
+from llava_scissor.model.pooling import pool_frames
+from llava_scissor.model.projector import Projector
+from llava_scissor.model.prompt import build_prompt, check_question, tokenize_prompt
+from llava_scissor.model.splice import splice
+
+FRAMES_PER_CHUNK = 8  # bounds the tower's activations; 32 frames of 729 patches would need four times as much
+
+
+class OneVision(nn.Module):
+    """A video and a question in, embeddings for the language model out.
+
+    The way of the data, with F frames, P visual tokens a frame, K kept tokens, L positions, D the width:
+
+    1. `vision_tower`: pixels (F, 3, H, W) -> patches (F, s * s, D_v), the output of the tower's last block
+    2. `projector`: patches -> (F, s * s, D)
+    3. pooling: (F, s * s, D) -> visual tokens (F, P, D)
+    4. `compressor`: (F, P, D) -> kept tokens (K, D)
+    5. newline: (K, D) -> (K + 1, D) if the checkpoint was trained with one
+    6. splice: text and visual embeddings -> (L, D), at positions 0 .. L-1 whatever was left out
+    7. `language_model`: (L, D) -> logits; `llava_scissor.generation` turns them into an answer
+
+    Steps 1 to 3 are `encode_video`, step 4 is `compress`, steps 5 and 6 are `embed_prompt`.
+
+    Attributes:
+        geometry: sizes and choices of the checkpoint.
+        tokenizer: the checkpoint's tokenizer.
+        num_token_ids: how many ids, from 0, the tokenizer has a text for; the embedding may have more rows.
+        compressor: called at one place, `compress`.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        tokenizer: PreTrainedTokenizerBase,
+        compressor: Compressor | None = None,
+        attn_implementation: str = "sdpa",
+    ) -> None:
+        super().__init__()
+        vision, language = copy(geometry.vision), copy(geometry.language)
+        vision._attn_implementation = language._attn_implementation = attn_implementation
+        width = language.hidden_size
+        self.vision_tower = SiglipVisionModel(vision)
+        # Upstream uses the last block's output. Some transformers releases put the norm into the last hidden
+        # state; without a norm there is only one output to return.
+        self.vision_tower.post_layernorm = nn.Identity()
+        self.projector = Projector(vision.hidden_size, width)
+        newline = nn.Parameter(torch.randn(width) * width**-0.5) if geometry.use_newline else None
+        self.register_parameter("image_newline", newline)
+        self.language_model = Qwen2ForCausalLM(language)
+        self.geometry = geometry
+        self.tokenizer = tokenizer
+        self.num_token_ids = max(tokenizer.get_vocab().values(), default=-1) + 1
+        self.compressor = Identity() if compressor is None else compressor
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the projector, on which visual tokens are made and compressed."""
+        return self.projector[0].weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of the weights and of the visual tokens."""
+        return self.projector[0].weight.dtype
+
+    def encode_video(self, pixel_values: Float[Tensor, "f c h w"]) -> Float[Tensor, "f p d"]:
+        """Turn preprocessed frames into visual tokens: vision tower, projector, pooling.
+
+        Args:
+            pixel_values: normalised RGB frames (F, 3, image_size, image_size), any float dtype and device.
+
+        Returns:
+            Visual tokens (F, P, D), row-major inside a frame, in the model's dtype and on its device.
+
+        Raises:
+            InputError: no frames, or frames of another size than the checkpoint's.
+
+        Cost: memory for the activations of `FRAMES_PER_CHUNK` frames, however many there are.
+        """
+        size = self.geometry.image_size
+        if pixel_values.ndim != 4 or pixel_values.shape[1:] != (3, size, size) or not len(pixel_values):
+            raise InputError(
+                f"expected pixel values of shape (frames, 3, {size}, {size}) with at least one frame, "
+                f"got {tuple(pixel_values.shape)}"
+            )
+        return torch.cat([self._encode_frames(frames) for frames in pixel_values.split(FRAMES_PER_CHUNK)])
+
+    def compress(self, tokens: Float[Tensor, "f p d"]) -> CompressionResult:
+        """Reduce the visual tokens of one video; the only place where the compressor is called."""
+        return self.compressor(tokens)
+
+    def tokenize(self, question: str) -> list[list[int]]:
+        """Return the token ids of the prompt's text before and behind the video.
+
+        Raises:
+            InputError: the question is blank or contains a control token.
+        """
+        check_question(question, self.tokenizer)
+        return tokenize_prompt(build_prompt(question, self.geometry.system_prompt), self.tokenizer)
+
+    def embed_prompt(self, text_ids: list[list[int]], tokens: Float[Tensor, "k d"]) -> Float[Tensor, "l d"]:
+        """Place the kept tokens, and the newline where there is one, between the texts of a prompt.
+
+        Args:
+            text_ids: token ids of the text before and behind the video.
+            tokens: kept tokens in the order in which the language model is to read them.
+
+        Returns:
+            Embeddings of the whole prompt (L, D) up to where the answer begins.
+
+        Raises:
+            InputError: there is not exactly one place for a video between the texts.
+        """
+        texts = [self._embed(ids) for ids in text_ids]
+        return splice(texts, [self._append_newline(tokens)])
+
+    def forward(self, pixel_values: Float[Tensor, "f c h w"], question: str) -> Float[Tensor, "l v"]:
+        """Run the whole way of the data once; returns the logits at every position of the prompt."""
+        tokens = self.encode_video(pixel_values)  # (F, P, D)
+        kept = self.compress(tokens).tokens  # (K, D)
+        embeds = self.embed_prompt(self.tokenize(question), kept)  # (L, D)
+        return self.language_model(inputs_embeds=embeds[None], use_cache=False).logits[0]  # (L, V)
+
+    def _encode_frames(self, pixel_values: Float[Tensor, "f 3 h w"]) -> Float[Tensor, "f p d"]:
+        pixel_values = pixel_values.to(self.device, self.dtype)
+        patches = self.vision_tower(pixel_values).last_hidden_state  # (F, s*s, D_v)
+        return pool_frames(self.projector(patches), self.geometry.pool_stride)  # (F, P, D)
+
+    def _append_newline(self, tokens: Float[Tensor, "k d"]) -> Float[Tensor, "_ d"]:
+        if self.image_newline is None:
+            return tokens
+        return torch.cat([tokens, self.image_newline[None].to(tokens)])  # (K+1, D)
+
+    def _embed(self, ids: list[int]) -> Float[Tensor, "t d"]:
+        embedding = self.language_model.get_input_embeddings()
+        return embedding(torch.tensor(ids, dtype=torch.long, device=embedding.weight.device))
