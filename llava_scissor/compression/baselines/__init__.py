@@ -1,0 +1,1 @@
+"""Other ways to keep an exact number of visual tokens, for comparison."""

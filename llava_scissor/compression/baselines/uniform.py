@@ -1,0 +1,33 @@
+"""Keep tokens at even distances inside every frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from llava_scissor.compression.baselines.selection import even_positions, even_shares, select
+from llava_scissor.compression.protocol import CompressionResult, budget, check_tokens
+
+
+@dataclass(frozen=True)
+class UniformTokens:
+    """Keep exactly `budget(retention_ratio, N)` tokens: an even share of every frame, evenly spread in it.
+
+    With fewer tokens than frames, evenly spread frames keep one token each.
+
+    Attributes:
+        retention_ratio: tokens kept / tokens before.
+    """
+
+    retention_ratio: float
+
+    def __call__(self, tokens: Float[Tensor, "f p d"]) -> CompressionResult:
+        """Compress one video."""
+        check_tokens(tokens)
+        num_frames, size, _ = tokens.shape
+        shares = even_shares(budget(self.retention_ratio, num_frames * size), num_frames)
+        kept = [f * size + p for f, share in enumerate(shares) for p in even_positions(size, share)]
+        return select(tokens, torch.tensor(kept, device=tokens.device))

@@ -1,0 +1,122 @@
+"""What a compressor is: visual tokens of a video in, fewer tokens and their history out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from llava_scissor.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class CompressionResult:
+    """The kept tokens of one video and where every original token went.
+
+    With N = F * P original tokens in frame-major, row-major order and K kept ones:
+
+    Attributes:
+        tokens: kept tokens (K, D) in the input's dtype and on its device, in rough order of time and place.
+        assignment: for each original token the kept token it was merged into, -1 if it was dropped (N,).
+        component: for each original token the component it belongs to, numbered like `tokens`, -1 if none (N,).
+        sizes: number of original tokens in each component (K,).
+        frame_span: first and last frame of each component (K, 2).
+        num_input: N.
+        num_spatial: tokens after the spatial step; N for methods that have none.
+        tau: effective similarity threshold; None for methods that have none.
+    """
+
+    tokens: Float[Tensor, "k d"]
+    assignment: Int64[Tensor, " n"]
+    component: Int64[Tensor, " n"]
+    sizes: Int64[Tensor, " k"]
+    frame_span: Int64[Tensor, "k 2"]
+    num_input: int
+    num_spatial: int
+    tau: float | None
+
+    @property
+    def num_kept(self) -> int:
+        """K, the number of kept tokens."""
+        return self.tokens.shape[0]
+
+    @property
+    def retention_ratio(self) -> float:
+        """Tokens kept / tokens before."""
+        return self.num_kept / self.num_input
+
+
+@runtime_checkable
+class Compressor(Protocol):
+    """Anything that turns the visual tokens of one video into fewer."""
+
+    def __call__(self, tokens: Float[Tensor, "f p d"]) -> CompressionResult:
+        """Compress one video.
+
+        Args:
+            tokens: visual tokens after projector and pooling, any floating dtype and device; not modified.
+
+        Returns:
+            At least one and at most F * P tokens.
+
+        Raises:
+            InputError: the tokens have another shape or dtype, or contain NaN or infinity.
+        """
+        ...
+
+
+class Identity:
+    """The compressor that keeps every token as it is."""
+
+    def __call__(self, tokens: Float[Tensor, "f p d"]) -> CompressionResult:
+        """Return all tokens in their order, without a copy."""
+        check_tokens(tokens)
+        everything = torch.arange(tokens.shape[0] * tokens.shape[1], device=tokens.device)
+        return summarize(tokens, tokens.flatten(0, 1), everything, everything)
+
+
+def check_tokens(tokens: Tensor) -> None:
+    """Raise InputError unless `tokens` is a non-empty floating tensor (F, P, D)."""
+    if tokens.ndim != 3 or not tokens.is_floating_point() or tokens.numel() == 0:
+        raise InputError(
+            f"visual tokens must be a non-empty floating tensor (frames, tokens per frame, width), "
+            f"got shape {tuple(tokens.shape)} of {tokens.dtype}; add or merge axes, or convert, before compressing"
+        )
+
+
+def budget(retention_ratio: float, num_tokens: int) -> int:
+    """Return the exact number of tokens that a retention ratio keeps: `max(1, floor(ratio * num_tokens))`."""
+    return max(1, int(retention_ratio * num_tokens))
+
+
+def summarize(
+    inputs: Float[Tensor, "f p d"],
+    tokens: Float[Tensor, "k d"],
+    component: Int64[Tensor, " n"],
+    assignment: Int64[Tensor, " n"],
+    num_spatial: int | None = None,
+    tau: float | None = None,
+) -> CompressionResult:
+    """Build a result, deriving sizes and frame spans from the components."""
+    num_frames, tokens_per_frame, _ = inputs.shape
+    num_input, num_kept = num_frames * tokens_per_frame, tokens.shape[0]
+    frame = torch.arange(num_input, device=inputs.device) // tokens_per_frame
+    # Tokens without a component are counted in an extra row that is cut off.
+    row = component.where(component >= 0, num_kept)
+    first = torch.full((num_kept + 1,), num_frames, device=inputs.device).scatter_reduce(
+        0, row, frame, "amin"
+    )
+    last = torch.full((num_kept + 1,), -1, device=inputs.device).scatter_reduce(0, row, frame, "amax")
+    return CompressionResult(
+        tokens=tokens,
+        assignment=assignment,
+        component=component,
+        sizes=torch.bincount(row, minlength=num_kept + 1)[:num_kept],
+        frame_span=torch.stack([first, last], dim=1)[:num_kept],
+        num_input=num_input,
+        num_spatial=num_input if num_spatial is None else num_spatial,
+        tau=tau,
+    )

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llava_scissor.compression import similarity
+from llava_scissor.compression.similarity import TokenSets, directions, draw_sample
+from llava_scissor.errors import InputError
+from tests.compression.draws import draw, gaussian, videos, with_zeros
+from tests.reference.graph import similarities, unit_vectors
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("magnitude", [1e38, 1e30, 1.0, 1e-30, 1e-38])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_unit_vectors_do_not_depend_on_magnitude(magnitude, dtype):
+    tokens = (draw(gaussian, 1, 20, 16)[0].clamp(-3, 3).double() * magnitude).to(dtype)
+    found = directions(tokens)
+    np.testing.assert_allclose(found.unit.numpy(), unit_vectors(tokens), atol=1e-6)
+    assert not found.has_zero
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_widened_before_anything_is_added(dtype):
+    tokens = (draw(gaussian, 1, 20, 64)[0].sign() * 65504).to(dtype)
+    found = directions(tokens)
+    assert found.unit.dtype == torch.float32
+    np.testing.assert_allclose(found.unit.numpy(), unit_vectors(tokens.float()), atol=1e-6)
+
+
+def test_the_smallest_numbers_still_have_a_direction():
+    tiny = torch.tensor([[2.0**-149, 0.0], [-(2.0**-149), 2.0**-149], [-0.0, 0.0]])
+    found = directions(tiny)
+    torch.testing.assert_close(found.unit, torch.tensor([[1, 0], [-(0.5**0.5), 0.5**0.5], [0, 0]]))
+    assert found.is_zero.tolist() == [False, False, True]
+    assert found.has_zero
+
+
+def test_float64_below_float32_is_zero():
+    assert directions(torch.tensor([[1e-60, 0.0]], dtype=torch.float64)).is_zero.tolist() == [True]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e60])
+def test_a_value_that_is_not_finite_is_named(value):
+    tokens = torch.ones(3, 5, 2, dtype=torch.float64)
+    tokens[2, 4, 0] = tokens[1, 3, 1] = value
+    with pytest.raises(InputError, match="got NaN or infinity at frame 1, token 3; check the vision tower"):
+        directions(tokens)
+    with pytest.raises(InputError, match="at token 3;"):
+        directions(tokens[1])
+
+
+def test_nan_is_found_beside_infinity():
+    with pytest.raises(InputError, match="at token 0"):
+        directions(torch.tensor([[float("nan"), float("inf")], [1.0, 1.0]]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_the_input_is_not_modified(dtype):
+    tokens = draw(gaussian, 2, 3, 4).to(dtype)
+    before = tokens.clone()
+    directions(tokens)
+    assert torch.equal(tokens, before)
+
+
+def blocks_of(sets, entries):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(similarity, "BLOCK_ENTRIES", entries)
+        return list(sets.blocks())
+
+
+@given(videos(), st.integers(1, 300))
+def test_blocks_hold_every_pair_once(video, entries):
+    sets = TokenSets(directions(video))
+    num_sets, size = video.shape[:2]
+    found = torch.full((num_sets * size, num_sets * size), torch.nan)
+    for block in blocks_of(sets, entries):
+        assert block.values.numel() <= max(entries, size)
+        for g in range(len(block.values)):
+            place = block.rows[g][:, None], block.columns[g][None]
+            assert found[place].isnan().all()
+            found[place] = block.values[g]
+    assert sets.num_entries == found.isfinite().sum()
+    for b, frame in enumerate(video):
+        own = slice(b * size, (b + 1) * size)
+        np.testing.assert_allclose(found[own, own].numpy(), similarities(frame), atol=1e-6)
+        assert found[own, own].abs().max() <= 1
+
+
+def test_blocks_hold_the_sampled_rows_only():
+    video, sample = draw(with_zeros, 3, 7, 4), torch.tensor([[0, 2], [1, 6], [4, 5]])
+    sets = TokenSets(directions(video), sample)
+    rows = torch.cat([block.rows.flatten() for block in blocks_of(sets, 20)])
+    values = torch.cat([block.values.flatten(0, 1) for block in blocks_of(sets, 20)])
+    assert rows.tolist() == [0, 2, 8, 13, 18, 19]
+    assert sets.num_entries == values.numel() == 42
+    for vertex, value in zip(rows.tolist(), values, strict=True):
+        np.testing.assert_allclose(value, similarities(video[vertex // 7])[vertex % 7], atol=1e-6)
+    assert sets.is_sampled().nonzero().flatten().tolist() == rows.tolist()
+    assert TokenSets(directions(video)).is_sampled() is None
+
+
+def test_blocks_are_kept_only_if_they_are_few(monkeypatch):
+    monkeypatch.setattr(similarity, "BLOCK_ENTRIES", 10)
+    unit = directions(torch.ones(2, 5, 3))
+    sets = TokenSets(unit)
+    assert [tuple(block.values.shape) for block in sets.repeated_blocks] == [
+        (1, 2, 5),
+        (1, 2, 5),
+        (1, 1, 5),
+    ] * 2
+    assert sets.repeated_blocks is sets.repeated_blocks
+    monkeypatch.setattr(similarity, "KEPT_BLOCKS", 4)
+    sets = TokenSets(unit)
+    assert sets.repeated_blocks is not sets.repeated_blocks
+
+
+@given(st.integers(1, 4), st.integers(1, 20), st.integers(1, 25), st.integers(0, 2**63 - 1))
+def test_a_sample_is_distinct_ascending_and_seeded(num_sets, size, sample_size, seed):
+    sample = draw_sample(num_sets, size, sample_size, seed, CPU)
+    if sample_size >= size:
+        assert sample is None
+    else:
+        assert sample.shape == (num_sets, sample_size)
+        assert (sample.diff(dim=1) > 0).all()
+        assert 0 <= sample.min()
+        assert sample.max() < size
+        assert torch.equal(sample, draw_sample(num_sets, size, sample_size, seed, CPU))
+
+
+def test_no_sample_size_means_all():
+    assert draw_sample(2, 5, None, 0, CPU) is None
+
+
+def test_every_token_is_sampled_equally_often():
+    counts = torch.bincount(draw_sample(4000, 10, 3, 7, CPU).flatten(), minlength=10)
+    # Each count is binomial with mean 1200 and deviation 29.
+    assert (counts - 1200).abs().max() < 4 * 29
