@@ -350,5 +350,5 @@ STAGES = (
     Stage("time-symbols", 500, 20, 1.5e-3, _SYMBOLS, _time_symbols_batch, _video_symbols_loss),
     Stage("projector", 800, 32, 1e-3, ("vision_tower", "projector"), _projector_batch, _projector_loss),
     Stage("joint", 900, 16, 7e-4, (*_WORDS, "projector"), _video_batch, _video_loss),
-    Stage("all", 500, 16, 7e-4, (*_WORDS, "projector", "vision_tower"), _video_batch, _video_loss),
+    Stage("all", 500, 16, 4e-4, (*_WORDS, "projector", "vision_tower"), _video_batch, _video_loss),
 )
