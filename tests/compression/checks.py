@@ -29,8 +29,8 @@ def assert_well_formed(result: CompressionResult, video: Tensor) -> None:
     assert result.num_input >= result.num_spatial >= result.num_kept >= 1
     assert result.component.shape == result.assignment.shape == (result.num_input,)
     assert result.sizes.tolist() == np.bincount(result.component.numpy(), minlength=result.num_kept).tolist()
-    assert 1 <= result.sizes.min()
-    assert 0 <= result.assignment.min()
+    assert result.sizes.min() >= 1
+    assert result.assignment.min() >= 0
     assert result.assignment.max() < result.num_kept
     frame = torch.arange(result.num_input) // size
     spans = [frame[result.component == k][[0, -1]].tolist() for k in range(result.num_kept)]

@@ -85,7 +85,6 @@ def test_a_long_chain_is_one_component():
     tokens[order == 1999, 0] = 0  # opens the ring
     sets = one_set(tokens)
     assert connected_components(sets, 0.25).count == 1
-    assert connected_components(sets, 0.9).count == 2000
     assert count_neighbours(sets, 0.25).bincount().tolist() == [0, 2, 1998]
 
 
@@ -192,7 +191,7 @@ def test_both_engines_label_the_same_graph(num_vertices, data):
     for engine in ("scipy", "torch"):
         labels = label_edges(num_vertices, u, v, engine)
         assert partition(labels) == expected
-        assert 0 <= labels.min()
+        assert labels.min() >= 0
         assert labels.max() < num_vertices
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -81,7 +83,7 @@ def test_every_cut_leaves_as_many_components_as_asked(kind):
     forest = maximum_spanning_forest(one_set(tokens))
     cuts = [forest.cut(count) for count in range(1, 25)]
     assert [len(partition(labels)) for labels in cuts] == list(range(1, 25))
-    assert all(refines(fine, coarse) for coarse, fine in zip(cuts, cuts[1:], strict=False))
+    assert all(refines(fine, coarse) for coarse, fine in itertools.pairwise(cuts))
 
 
 @pytest.mark.parametrize("kind", [gaussian, smooth])
@@ -89,12 +91,12 @@ def test_every_cut_leaves_as_many_components_as_asked(kind):
 def test_the_threshold_of_a_cut_leads_to_the_same_components(kind, near):
     sets = one_set(draw(kind, 1, 15, 5)[0])
     forest = maximum_spanning_forest(sets)
-    assert forest.weight.diff().max() < -2 * ROUNDING
+    assert forest.weight.diff().max() < -ROUNDING
     for count in range(1, 16):
         tau = forest.threshold(count, near)
         assert forest.num_components(tau) == count
-        # The strongest edge that is dropped may come out a bit stronger when it is computed again.
-        found = connected_components(sets, tau + (0 if tau == near else ROUNDING))
+        # An edge whose weight is the threshold may come out a bit stronger from its other end.
+        found = connected_components(sets, tau + (3e-7 if tau in forest.weight.tolist() else 0))
         assert partition(found.labels) == partition(forest.cut(count))
         if forest.num_components(near) == count:
             assert tau == near

@@ -8,6 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llava_scissor.compression import ScissorConfig, compress, similarity
+from llava_scissor.compression.components import connected_components
+from llava_scissor.compression.operating_point import meet_budget
+from llava_scissor.compression.similarity import directions
+from llava_scissor.compression.steps import Video
 from tests.compression.checks import assert_same_bytes, assert_well_formed
 from tests.compression.draws import (
     KINDS,
@@ -18,7 +22,6 @@ from tests.compression.draws import (
     gaussian,
     ratio_of,
     smooth,
-    ties,
     videos,
 )
 
@@ -35,14 +38,14 @@ def test_the_budget_is_met(kind, ratio):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("search", [{}, {"sample_size": 1}, {"sample_size": 4}, {"epsilon": 1.0}])
+@pytest.mark.parametrize("search", [{}, {"sample_size": 1}, {"epsilon": 0.8}])
 def test_every_number_of_tokens_can_be_asked_for(kind, search):
-    video = draw(kind, 3, 6, 4)
+    video = draw(kind, 3, 4, 4)
     counts = [
-        compress(video, ScissorConfig(retention_ratio=ratio_of(count, 18), **search)).num_kept
-        for count in range(1, 19)
+        compress(video, ScissorConfig(retention_ratio=ratio_of(count, 12), **search)).num_kept
+        for count in range(1, 13)
     ]
-    assert counts == list(range(1, 19))
+    assert counts == list(range(1, 13))
 
 
 @given(videos(max_size=9, max_width=40), st.floats(0, 1, exclude_min=True), st.integers(1, 10))
@@ -52,18 +55,16 @@ def test_the_budget_is_met_by_a_sampled_search(video, ratio, sample_size):
     assert_well_formed(result, video)
 
 
-@pytest.mark.parametrize("kind", [constant, duplicates, ties, gaussian])
-@pytest.mark.parametrize("width", [3, 100, 257])
-@pytest.mark.parametrize("entries", [10, 150, 2**24])
-def test_the_last_bit_of_a_similarity_does_not_matter(monkeypatch, kind, width, entries):
+@pytest.mark.parametrize("kind", [constant, duplicates, gaussian])
+@pytest.mark.parametrize("entries", [20, 2**24])
+def test_the_last_bit_of_a_similarity_does_not_matter(monkeypatch, kind, entries):
     # The product of two tokens can depend on their order and on the block they are in.
     monkeypatch.setattr(similarity, "BLOCK_ENTRIES", entries)
-    for seed in range(3):
-        for frames, size in ((1, 3), (1, 4), (1, 19), (3, 9)):
+    for width, seed in ((100, 0), (257, 1), (257, 2)):
+        for frames, size in ((1, 4), (1, 9), (3, 5)):
             video = draw(kind, frames, size, width, seed)
-            for ratio in (0.3, 0.7, 0.95):
-                result = compress(video, ScissorConfig(retention_ratio=ratio))
-                assert result.num_kept == max(1, math.floor(ratio * frames * size))
+            result = compress(video, ScissorConfig(retention_ratio=0.7))
+            assert result.num_kept == math.floor(0.7 * frames * size)
 
 
 @given(
@@ -83,15 +84,28 @@ def test_both_keep_what_tau_keeps_but_not_more_than_the_budget(video, tau, ratio
         assert_same_bytes(both, by_tau)
 
 
-@pytest.mark.parametrize("kind", [gaussian, smooth])
 @pytest.mark.parametrize("ratio", [0.1, 0.25, 0.5, 0.8])
-@pytest.mark.parametrize("seed", range(3))
-def test_the_effective_tau_is_one_that_leads_there(kind, ratio, seed):
-    video = draw(kind, 6, 36, 16, seed)
+@pytest.mark.parametrize("seed", range(2))
+def test_the_effective_tau_is_one_that_leads_there(ratio, seed):
+    video = draw(gaussian, 6, 36, 16, seed)
     result = compress(video, ScissorConfig(retention_ratio=ratio))
     by_tau = compress(video, ScissorConfig(tau=result.tau))
-    assert abs(by_tau.num_kept / result.num_kept - 1) <= 0.1
-    assert abs(by_tau.num_spatial / result.num_spatial - 1) <= 0.1
+    assert by_tau.num_kept == pytest.approx(result.num_kept, rel=0.1)
+    assert by_tau.num_spatial == pytest.approx(result.num_spatial, rel=0.1)
+
+
+@pytest.mark.parametrize("kind", [gaussian, smooth])
+@pytest.mark.parametrize("target", [1, 5, 20, 60, 71])
+@pytest.mark.parametrize("limit", [None, 0.999])
+def test_the_temporal_step_is_that_of_the_effective_tau(kind, target, limit):
+    tokens = draw(kind, 6, 12, 8)
+    video = Video(tokens, directions(tokens), ScissorConfig())
+    steps = meet_budget(video, target, limit)
+    # An edge whose weight is the threshold may come out a bit stronger from its other end.
+    again = connected_components(steps.spatial.sets, steps.tau + 3e-7)
+    assert torch.equal(steps.temporal.labels, again.labels)
+    assert steps.temporal.count == again.count == target
+    assert limit is None or steps.tau <= limit
 
 
 def test_the_effective_tau_of_equal_tokens_is_their_similarity():

@@ -134,8 +134,11 @@ def test_the_number_of_threads_does_not_matter(config, kind):
     assert_same_bytes(*results)
 
 
-@given(configs())
-def test_global_random_state_is_left_alone(config):
+@pytest.mark.parametrize(
+    "config",
+    [ScissorConfig(tau=0.5), ScissorConfig(retention_ratio=0.3), ScissorConfig(sample_size=3, seed=7)],
+)
+def test_global_random_state_is_left_alone(config, unchecked_shapes):  # the checks draw at random
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
     compress(draw(gaussian, 3, 8, 5), config)
     after = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002

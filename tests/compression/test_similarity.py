@@ -127,7 +127,7 @@ def test_a_sample_is_distinct_ascending_and_seeded(num_sets, size, sample_size, 
     else:
         assert sample.shape == (num_sets, sample_size)
         assert (sample.diff(dim=1) > 0).all()
-        assert 0 <= sample.min()
+        assert sample.min() >= 0
         assert sample.max() < size
         assert torch.equal(sample, draw_sample(num_sets, size, sample_size, seed, CPU))
 

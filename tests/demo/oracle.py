@@ -120,9 +120,7 @@ def answer(scene, kind: str, text: str) -> str:
 def expected_counts(scene) -> dict[str, int]:
     """How many questions of each type the scene answers without doubt."""
     starts = [o.start for o in scene.objects]
-    clear = [
-        all(abs(c - 0.5) > 0.0625 for c in center_at(o, o.start / LAST_INSTANT)) for o in scene.objects
-    ]
+    clear = [all(abs(c - 0.5) > 0.0625 for c in center_at(o, o.start / LAST_INSTANT)) for o in scene.objects]
     return {
         "background": 1,
         "count": 1,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -76,7 +77,7 @@ def test_objects_appear_together_or_two_instants_apart(seed: int) -> None:
     starts = sorted(o.start for o in scene_of(seed).objects)
     assert starts[0] == 0
     assert starts[-1] <= NUM_STEPS - 1
-    assert set(starts) == {0} or all(b - a >= 2 for a, b in zip(starts, starts[1:], strict=False))
+    assert set(starts) == {0} or all(b - a >= 2 for a, b in pairwise(starts))
 
 
 @given(SEEDS)

@@ -35,10 +35,8 @@ def step(tokens: np.ndarray, tau: float, sampled: set[int] | None = None) -> tup
 
 def means(tokens: np.ndarray, parts: list[list[int]]) -> np.ndarray:
     """The mean of each part, coordinate by coordinate."""
-    rows = []
-    for part in parts:
-        rows.append([sum(float(tokens[i][d]) for i in part) / len(part) for d in range(tokens.shape[1])])
-    return np.array(rows)
+    axes = range(tokens.shape[1])
+    return np.array([[sum(float(tokens[i][d]) for i in part) / len(part) for d in axes] for part in parts])
 
 
 def nearest(tokens: np.ndarray, representatives: np.ndarray, own: list[int]) -> tuple[list[int], float]:

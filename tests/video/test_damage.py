@@ -92,6 +92,14 @@ def test_a_damaged_key_frame_leaves_the_other_groups_alone(mp4, tmp_path):
         assert (clip.frames[index].numpy() == oracle[index]).all()
 
 
+def test_frames_without_times_are_counted_as_they_come_out(clips, tmp_path):
+    avi = clips(Recipe("h264.avi", gop=250))  # stores no times that could name the lost frames
+    clip = read_video(wipe_packets(avi, tmp_path / "holes.avi", range(30, 60)), 8)
+    assert 20 < clip.num_source_frames <= 30
+    assert clip.indices == uniform_indices(clip.num_source_frames, 8)
+    assert clip.num_missing == 0
+
+
 def test_a_packet_that_opens_another_stream_is_no_obstacle(clips, tmp_path):
     content = bytearray(clips(Recipe("a.ts")).read_bytes())
     last_picture = content.rindex(b"\x47\x41\x00")

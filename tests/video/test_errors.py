@@ -81,10 +81,18 @@ def test_text_that_is_cut_within_a_character(tmp_path):
         read_video(tmp_path / "file.mp4", 8)
 
 
-def test_a_playlist_behind_other_bytes_opens_no_file(mp4, tmp_path):
-    playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\x01\n{mp4}\n#EXT-X-ENDLIST\n".encode()
+@pytest.mark.parametrize("first_line", [b"ffconcat version 1.0", b"#EXTM3U"])
+def test_a_playlist_with_control_characters_opens_no_other_file(mp4, monkeypatch, decoder, first_line):
+    monkeypatch.chdir(mp4.parent)
+    with pytest.raises(VideoError, match="is text, not a video"):
+        read_video(first_line + b"\n#\x01\nfile " + mp4.name.encode(), 8, decoder)
+
+
+def test_a_stream_description_opens_no_connection():
+    address = b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=\x01\nc=IN IP4 127.0.0.1\nt=0 0\n"
+    media = b"m=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n"
     with pytest.raises(VideoError, match="cannot be read as a video"):
-        read_video(playlist, 8)
+        read_video(address + media, 8)
 
 
 def test_terminal_art_is_no_video(tmp_path):

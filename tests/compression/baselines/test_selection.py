@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,7 +34,7 @@ def test_even_positions_are_distinct_and_symmetric(size, data):
     assert len(set(positions)) == count
     assert positions == sorted(positions)
     assert all(0 <= position < size for position in positions)
-    gaps = {high - low for low, high in zip(positions, positions[1:], strict=False)}
+    gaps = {high - low for low, high in itertools.pairwise(positions)}
     assert not gaps or max(gaps) - min(gaps) <= 1
 
 

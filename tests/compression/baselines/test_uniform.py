@@ -28,7 +28,7 @@ def test_tokens_are_evenly_spread_in_a_frame(count, kept):
 
 def test_with_fewer_tokens_than_frames_the_frames_are_evenly_spread():
     result = UniformTokens(ratio_of(2, 8 * SIZE))(torch.ones(8, SIZE, 2))
-    assert result.frame_span.tolist() == [[2, 2], [6, 6]]
+    assert result.frame_span.tolist() == [[1, 1], [5, 5]]
 
 
 def test_wrong_tensors_are_refused(unchecked_shapes):
