@@ -64,7 +64,7 @@ def compress(tokens: Float[Tensor, "f p d"], config: ScissorConfig | None = None
 
 
 def compress_batch(
-    videos: Sequence[Float[Tensor, "f p d"]], config: ScissorConfig | None = None
+    videos: Sequence[Float[Tensor, "_f _p _d"]], config: ScissorConfig | None = None
 ) -> list[CompressionResult]:
     """Compress several videos, which may differ in length.
 

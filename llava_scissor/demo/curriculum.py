@@ -1,11 +1,11 @@
-"""The eight training stages of the demo model.
+"""The seven training stages of the demo model.
 
 Trained end to end from nothing, a model of this size never learns to look up one property of an object by
 another. So each half is first taught alone: the vision tower names what every patch shows; the language model
 answers from symbolic tokens, which are sums of its own word embeddings, first of small pictures, then of whole
 frames and videos; tower and projector learn to turn pictures into those symbols; then projector and language
-model, and at last all parts, are tuned together on rendered video. Every stage sees all visual tokens of its
-frames: nothing is dropped, merged or compressed in training.
+model are tuned together on rendered video. Every stage sees all visual tokens of its frames: nothing is
+dropped, merged or compressed in training.
 """
 
 from __future__ import annotations
@@ -350,5 +350,4 @@ STAGES = (
     Stage("time-symbols", 500, 20, 1.5e-3, _SYMBOLS, _time_symbols_batch, _video_symbols_loss),
     Stage("projector", 800, 32, 1e-3, ("vision_tower", "projector"), _projector_batch, _projector_loss),
     Stage("joint", 900, 16, 7e-4, (*_WORDS, "projector"), _video_batch, _video_loss),
-    Stage("all", 500, 16, 4e-4, (*_WORDS, "projector", "vision_tower"), _video_batch, _video_loss),
 )

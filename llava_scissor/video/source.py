@@ -25,6 +25,8 @@ _SIGNATURES = {  # (offset, first bytes): what the file is
     (0, b"OggS"): "Ogg",
     (0, b"ID3"): "MP3",
     (0, b"YUV4MPEG2"): "raw YUV4MPEG",
+    (0, b"#EXTM3U"): "text",
+    (0, b"ffconcat"): "text",
 }
 _TEXT_CONTROLS = "\t\n\r\f"
 
@@ -38,7 +40,7 @@ class FrameReader(Protocol):
     timestamps_s: Sequence[float]  # one for each source frame, the first is 0
 
     def decode(self, indices: Sequence[int]) -> Iterator[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
-        """Yield (index, upright RGB picture) once for each index that can be decoded, in any order."""
+        """Yield (index, upright RGB picture) once for each of the ascending indices that can be decoded."""
         ...
 
 

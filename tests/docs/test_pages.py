@@ -9,6 +9,7 @@ from importlib import import_module
 
 import pytest
 
+from llava_scissor.demo import curriculum
 from llava_scissor.demo.curriculum import STAGES, DemoNetwork
 from llava_scissor.demo.vocabulary import words
 from tests.docs.pages import PAGES, README, ROOT, anchors, blocks, code_spans, commands, prose, read
@@ -89,6 +90,15 @@ def test_the_tree_of_the_architecture_page_is_that_of_the_package() -> None:
 def test_the_stages_of_training() -> None:
     rows = re.findall(r"^\| `([\w-]+)` \|.*\| (\d+) \| (\d+) [^|]*\|$", read(DEMO_PAGE), re.MULTILINE)
     assert rows == [(stage.name, str(stage.steps), str(stage.batch_size)) for stage in STAGES]
+
+
+def test_the_number_of_stages() -> None:
+    """In words, where it is easily forgotten."""
+    texts = [read(page) for page in PAGES] + [curriculum.__doc__]
+    said = {
+        a or b for text in texts for a, b in re.findall(r"(\w+) training stages|There are (\w+) stages", text)
+    }
+    assert {word.lower() for word in said} == {"five six seven eight nine".split()[len(STAGES) - 5]}
 
 
 @pytest.mark.parametrize("page", [README, DEMO_PAGE], ids=lambda page: page.name)
