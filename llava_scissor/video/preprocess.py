@@ -25,7 +25,7 @@ def preprocess_frames(
     image_size: int,
     mean: Sequence[float] = (0.5, 0.5, 0.5),
     std: Sequence[float] = (0.5, 0.5, 0.5),
-    resize: str = "torch",
+    resize: str = "pil",
 ) -> Float[Tensor, "f 3 s s"]:
     """Squash frames to a square and normalise them.
 

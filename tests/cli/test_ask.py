@@ -101,7 +101,7 @@ def test_what_is_used_is_on_stderr(engine, video: str) -> None:
     result = ask(video, "--set", "compression.retention_ratio=0.1")
     assert result.stderr.splitlines() == [
         "model: path=demo device=auto dtype=auto attn_implementation=auto",
-        "video: decoder=pyav resize=torch",
+        "video: decoder=pyav resize=pil",
         "compression: retention_ratio=0.1 seed=0 method=scissor",
         "generation: max_new_tokens=256 do_sample=False seed=0",
     ]

@@ -28,7 +28,7 @@ SECTIONS = [ModelConfig, VideoConfig, CompressionConfig, GenerationConfig]
 def test_the_defaults_are_the_demo() -> None:
     assert to_dict(Config()) == {
         "model": {"path": "demo", "device": "auto", "dtype": "auto", "attn_implementation": "auto"},
-        "video": {"num_frames": None, "decoder": "pyav", "resize": "torch"},
+        "video": {"num_frames": None, "decoder": "pyav", "resize": "pil"},
         "compression": {
             "tau": None,
             "retention_ratio": None,
