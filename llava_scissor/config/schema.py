@@ -165,7 +165,7 @@ class VideoConfig(Section):
     )
     resize: Literal["torch", "pil"] = Field(
         default="pil",
-        description="Code that resizes the frames (bicubic). pil: as the original checkpoints were trained; torch: "
+        description="Code that resizes the frames (bicubic). pil: exactly as in training; torch: "
         "faster, nearly always within one grey level of it.",
     )
 

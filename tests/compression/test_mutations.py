@@ -12,6 +12,7 @@ from llava_scissor.compression import (
     compress,
     linkage,
     merging,
+    operating_point,
     scissor,
     similarity,
     steps,
@@ -19,7 +20,7 @@ from llava_scissor.compression import (
 from llava_scissor.compression.linkage import maximum_spanning_forest
 from llava_scissor.compression.similarity import Directions, TokenSets
 from tests.compression.checks import assert_agrees
-from tests.compression.draws import chain, draw, gaussian, one_set, orthogonal, with_zeros
+from tests.compression.draws import chain, draw, duplicates, gaussian, one_set, orthogonal, with_zeros
 from tests.reference.forest import kruskal
 from tests.reference.graph import similarities
 from tests.reference.two_steps import compress as by_the_book
@@ -39,6 +40,13 @@ def compare_forest():
     for chosen in (None, sample):
         forest = maximum_spanning_forest(one_set(tokens, chosen))
         np.testing.assert_allclose(forest.weight, kruskal(similarities(tokens), chosen), atol=1e-6)
+
+
+def compare_budget():
+    for seed in range(5):
+        for size in (4, 9):
+            result = compress(draw(duplicates, 1, size, 257, seed), ScissorConfig(retention_ratio=0.7))
+            assert result.num_kept == int(0.7 * size)
 
 
 def links_at_tau(block, tau):
@@ -78,6 +86,14 @@ def only_inside_frames(sets, tau):
 def originals_only(tokens, assignment, representatives):
     total, num_members = merging.sum_by_label(tokens, assignment, len(representatives))
     return total / num_members.clamp(min=1)
+
+
+def search_again(video, frames, target, tau):
+    """Find the spatial components by a second search at tau, as if similarities never differed in a bit."""
+    found = video.spatial_step(components.connected_components(video.frames, tau))
+    forest = maximum_spanning_forest(found.sets)
+    excess = forest.num_components(tau) / target - 1
+    return operating_point._Trial(tau, found, forest, forest.threshold(target, tau), excess)
 
 
 order = components.order_components
@@ -124,6 +140,7 @@ FOREST_MISTAKES = {
 def test_without_a_mistake_all_agree():
     compare_compressor()
     compare_forest()
+    compare_budget()
 
 
 @pytest.mark.parametrize("mistake", COMPRESSOR_MISTAKES)
@@ -138,3 +155,9 @@ def test_a_mistake_in_the_forest_is_noticed(monkeypatch, mistake):
     monkeypatch.setattr(*FOREST_MISTAKES[mistake])
     with pytest.raises(AssertionError):
         compare_forest()
+
+
+def test_a_budget_that_is_searched_again_is_missed(monkeypatch):
+    monkeypatch.setattr(operating_point, "_try", search_again)
+    with pytest.raises((AssertionError, IndexError)):
+        compare_budget()
