@@ -63,7 +63,8 @@ class Compressor(Protocol):
             At least one and at most F * P tokens.
 
         Raises:
-            InputError: the tokens have another shape or dtype, or contain NaN or infinity.
+            InputError: the tokens have another shape or dtype; from methods that compare tokens, also if one
+                contains NaN or infinity.
         """
         ...
 

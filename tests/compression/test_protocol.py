@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import math
 
+import jaxtyping
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava_scissor.compression import Compressor, Identity, Scissor, ScissorConfig
+from llava_scissor.compression import Compressor, Identity, Scissor, ScissorConfig, compress
 from llava_scissor.compression.protocol import budget, check_tokens, summarize
 from llava_scissor.errors import InputError
 from tests.compression.checks import assert_well_formed
@@ -30,6 +31,11 @@ from tests.compression.draws import draw, gaussian
 def test_wrong_tensors_are_refused(tokens, got, check, unchecked_shapes):
     with pytest.raises(InputError, match=f"non-empty floating tensor .* got shape {got}; add or merge axes"):
         check(tokens)
+
+
+def test_signatures_are_checked_under_test():
+    with pytest.raises(jaxtyping.TypeCheckError, match="Float"):
+        compress(torch.ones(4, 3))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])

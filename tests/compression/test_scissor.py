@@ -7,7 +7,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from llava_scissor.compression import Scissor, ScissorConfig, compress, compress_batch
+from llava_scissor.compression import Scissor, ScissorConfig, components, compress, compress_batch
 from llava_scissor.compression.similarity import draw_sample
 from llava_scissor.errors import InputError
 from tests.compression.checks import assert_agrees, assert_same_bytes, assert_well_formed
@@ -87,6 +87,15 @@ def test_every_operating_point_takes_every_kind_of_video(config, kind):
     result = compress(video, config)
     assert_well_formed(result, video)
     assert_same_bytes(Scissor(config)(video), result)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_engine_for_gpus_finds_the_same(monkeypatch, kind):
+    video = draw(kind, 3, 9, 7)
+    expected = [compress(video, config) for config in OPERATING_POINTS]
+    monkeypatch.setattr(components, "_label_with_scipy", components._label_with_torch)
+    for config, result in zip(OPERATING_POINTS, expected, strict=True):
+        assert_same_bytes(compress(video, config), result)
 
 
 def test_the_default_threshold():
