@@ -107,6 +107,14 @@ def test_the_seed_decides_the_weights(finished, tmp_path, monkeypatch) -> None:
     assert "vision_tower.embeddings.patch_embedding.weight" in differing(of_seed[3], of_seed[4])
 
 
+def test_every_sample_is_drawn_from_a_seed_of_its_own() -> None:
+    whole_video = SHORT[[stage.name for stage in SHORT].index("video-symbols")]
+    places = [((0, 3), 0), ((0, 3), 1), ((0, 4), 0), ((1, 3), 0)]  # seed and stage, step
+    drawn = [scene for seeds, step in places for scene in training._make_batch(whole_video, seeds, step)[0]]
+    assert len(set(drawn)) == len(places) * BATCH
+    assert training._make_batch(whole_video, *places[1])[0] == drawn[BATCH : 2 * BATCH]
+
+
 def test_training_leaves_the_global_generator_alone(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(training, "STAGES", ())
     before = torch.get_rng_state()
