@@ -16,12 +16,17 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the initial weights and every batch")
     parser.add_argument("--scale", type=float, default=1.0, help="factor on the steps of every stage")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw clips ahead")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     from llava_scissor.demo.export import export
-    from llava_scissor.demo.training import train
+    from llava_scissor.demo.training import RunSettings, train
 
-    export(train(options.run_dir, options.seed, scale=options.scale), options.out)
+    settings = RunSettings(
+        seed=options.seed, scale=options.scale, device=options.device, num_workers=options.workers
+    )
+    export(train(options.run_dir, settings), options.out)
 
 
 if __name__ == "__main__":

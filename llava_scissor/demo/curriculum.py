@@ -1,4 +1,4 @@
-"""The seven training stages of the demo model.
+"""The eight training stages of the demo model.
 
 Trained end to end from nothing, a model of this size never learns to look up one property of an object by
 another. So each half is first taught alone: the vision tower names what every patch shows; the language model
@@ -10,19 +10,21 @@ dropped, merged or compressed in training.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Qwen2Config, Qwen2ForCausalLM, SiglipVisionConfig, SiglipVisionModel
 
 from llava_scissor.demo.drawing import patch_labels, render
-from llava_scissor.demo.packing import answer_logits, pack_questions
+from llava_scissor.demo.packing import PackedQuestions, answer_logits, pack_questions
 from llava_scissor.demo.questions import QUESTION_TYPES, Question, sample_questions
 from llava_scissor.demo.scenes import BACKGROUNDS, COLORS, NUM_STEPS, SHAPES, Scene, Shape, sample_scene
 from llava_scissor.demo.vocabulary import PAD, TURN_END, build_tokenizer, words
@@ -37,6 +39,22 @@ _LOOKUP_QUESTIONS = {"color", "shape", "exists", "where"}
 _TIME_QUESTIONS = {"direction", "order", "end"}
 _SMALL_PICTURE = (0, 2, 5, 7)
 _TIMES = np.linspace(0, 1, NUM_STEPS)
+
+
+class Cells(NamedTuple):
+    """What the cells of B pictures or videos show, T instants each, R rows and C columns.
+
+    Attributes:
+        share: share of the cell that an object's box covers, 0 if it is hardly any.
+        color: token id of that object's colour.
+        kind: token id of its shape.
+        background: token id of the background.
+    """
+
+    share: Float[Tensor, "b t r c"]
+    color: Int64[Tensor, "b t r c"]
+    kind: Int64[Tensor, "b t r c"]
+    background: Int64[Tensor, " b"]
 
 
 class DemoNetwork(nn.Module):
@@ -79,9 +97,9 @@ class DemoNetwork(nn.Module):
         )
         self.rows_and_columns = nn.Parameter(torch.randn(2, NUM_CELLS, 192) * 0.08)
 
-    def patches(self, frames: np.ndarray) -> Float[Tensor, "f n d"]:
-        """Return the tower's last block for uint8 frames (F, H, W, 3), before its final norm."""
-        pixels = rearrange(torch.from_numpy(frames), "f h w c -> f c h w").float() / 127.5 - 1
+    def patches(self, frames: UInt8[Tensor, "f h w 3"]) -> Float[Tensor, "f n d"]:
+        """Return the tower's last block, before its final norm."""
+        pixels = rearrange(frames, "f h w c -> f c h w").float() / 127.5 - 1
         embedded = self.vision_tower.embeddings(pixels)
         return self.vision_tower.encoder(inputs_embeds=embedded).last_hidden_state
 
@@ -90,33 +108,28 @@ class DemoNetwork(nn.Module):
         return pool_frames(self.projector(patches), NUM_PATCHES // NUM_CELLS)
 
     def symbols(
-        self, scenes: list[Scene], times: np.ndarray, lines: tuple[int, ...] = tuple(range(NUM_CELLS))
+        self, cells: Cells, lines: tuple[int, ...] = tuple(range(NUM_CELLS))
     ) -> Float[Tensor, "b n d"]:
         """Return symbolic visual tokens (B, T * P, D): word embeddings by coverage, plus row and column.
 
         A picture of fewer rows and columns than `NUM_CELLS` takes those of the given numbers.
         """
         embed = self.language_model.get_input_embeddings().weight
-        ids = {word: i for i, word in enumerate(words())}
-        tokens = []
-        for scene in scenes:
-            behind = embed[ids[scene.background]]
-            share, color, kind = (torch.from_numpy(a) for a in _cells(scene, times, ids))
-            share = share[..., None].to(embed.dtype)
-            tokens.append(share * (embed[color] + embed[kind]) + (1 - share) * behind)
-        place = self.rows_and_columns[0, :, None] + self.rows_and_columns[1, None]  # (rows, columns, D)
-        grid = (torch.stack(tokens) + 0.7 * place)[:, :, lines][:, :, :, lines]
-        return rearrange(grid, "b t h w d -> b (t h w) d")
+        share = cells.share[..., None].to(embed.dtype)
+        behind = embed[cells.background][:, None, None, None]
+        shown = share * (embed[cells.color] + embed[cells.kind]) + (1 - share) * behind
+        place = self.rows_and_columns[0, :, None] + self.rows_and_columns[1, None]  # (R, C, D)
+        grid = (shown + 0.7 * place)[:, :, lines][:, :, :, lines]
+        return rearrange(grid, "b t r c d -> b (t r c) d")
 
-    def answer_loss(self, visual: Float[Tensor, "b n d"], questions: list[list[Question]]):
+    def answer_loss(self, visual: Float[Tensor, "b n d"], packed: PackedQuestions):
         """Return cross-entropy of the answers' tokens and the share predicted right."""
         newline = self.image_newline.expand(visual.shape[0], 1, -1).to(visual.dtype)
-        packed = pack_questions(questions, self.tokenizer)
         logits, trained = answer_logits(
             self.language_model, self.tokenizer, torch.cat([visual, newline], dim=1), packed
         )
         targets = packed.target[trained]
-        return functional.cross_entropy(logits, targets), (logits.argmax(-1) == targets).float().mean().item()
+        return functional.cross_entropy(logits, targets), (logits.argmax(-1) == targets).float().mean()
 
 
 @dataclass(frozen=True)
@@ -126,8 +139,9 @@ class Stage:
     Attributes:
         name: also the name of its checkpoint file.
         parts: attributes of `DemoNetwork` that are trained; all others stay as they are.
-        make_batch: (generators, one for each sample) -> batch, in NumPy.
-        loss: (network, batch) -> loss and a share of right answers to report.
+        make_batch: (generators, one for each sample) -> tuple of tensors or of such tuples, on the CPU.
+        loss: (network, batch) -> loss and a share of right answers to report, both scalar tensors.
+        use_stored: whether to start from the weights as a checkpoint stores them, in float16.
     """
 
     name: str
@@ -137,6 +151,20 @@ class Stage:
     parts: tuple[str, ...]
     make_batch: Callable
     loss: Callable
+    use_stored: bool = False
+
+
+_tokenizer = cache(build_tokenizer)
+
+
+def cells_of(scenes: list[Scene], times: np.ndarray) -> Cells:
+    """Tabulate what the cells of some scenes show at some instants."""
+    ids = {word: i for i, word in enumerate(words())}
+    tables = zip(*(_cells(scene, times, ids) for scene in scenes), strict=True)
+    return Cells(
+        *(torch.from_numpy(np.stack(table)) for table in tables),
+        torch.tensor([ids[scene.background] for scene in scenes]),
+    )
 
 
 def _cells(scene: Scene, times: np.ndarray, ids: dict[str, int]) -> tuple[np.ndarray, ...]:
@@ -198,7 +226,8 @@ def _patch_batch(generators):
     covered, kind, color = (np.stack(part).reshape(len(labels), -1) for part in zip(*labels, strict=True))
     unclear = (covered > 0) & (covered <= 0.25)
     kind, color = (np.where(unclear, -100, np.where(covered > 0.25, a + 1, 0)) for a in (kind, color))
-    return np.concatenate(frames), kind, color, np.array(backgrounds)
+    labels = (torch.from_numpy(part) for part in (kind, color, np.array(backgrounds)))
+    return torch.from_numpy(np.concatenate(frames)), *labels
 
 
 def _patch_loss(network: DemoNetwork, batch):
@@ -207,24 +236,20 @@ def _patch_loss(network: DemoNetwork, batch):
     colors, kinds, behind, row, column = scores.split(
         [1 + len(COLORS), 1 + len(SHAPES), len(BACKGROUNDS), NUM_PATCHES, NUM_PATCHES], dim=-1
     )
-    count = scores.shape[1]
-    place = torch.arange(count).expand(len(frames), -1)
-    rare = torch.ones(1 + len(COLORS))
+    num_patches = scores.shape[1]
+    place = torch.arange(num_patches, device=scores.device).expand(len(frames), -1)
+    rare = torch.ones(1 + len(COLORS), device=scores.device)
     rare[0] = 0.3
-    kind, color = torch.from_numpy(kind), torch.from_numpy(color)
     entropy = [
         functional.cross_entropy(colors.flatten(0, 1), color.flatten(), weight=rare),
         2 * functional.cross_entropy(kinds.flatten(0, 1), kind.flatten(), weight=rare[: 1 + len(SHAPES)]),
-        0.5 * functional.cross_entropy(behind.mean(1), torch.from_numpy(backgrounds)),
-        0.5
-        * functional.cross_entropy(
-            behind.flatten(0, 1), torch.from_numpy(backgrounds).repeat_interleave(count)
-        ),
+        0.5 * functional.cross_entropy(behind.mean(1), backgrounds),
+        0.5 * functional.cross_entropy(behind.flatten(0, 1), backgrounds.repeat_interleave(num_patches)),
         0.05 * functional.cross_entropy(row.flatten(0, 1), (place // NUM_PATCHES).flatten()),
         0.05 * functional.cross_entropy(column.flatten(0, 1), (place % NUM_PATCHES).flatten()),
     ]
     objects = kind > 0
-    return sum(entropy), (kinds.argmax(-1) == kind)[objects].float().mean().item()
+    return sum(entropy), (kinds.argmax(-1) == kind)[objects].float().mean()
 
 
 def _small_picture(rng: np.random.Generator) -> Scene:
@@ -243,60 +268,53 @@ def _small_picture(rng: np.random.Generator) -> Scene:
 def _small_symbols_batch(generators):
     """Small pictures with the questions that look up one property of an object by another."""
     scenes = [_small_picture(rng) for rng in generators]
-    questions = [
-        [q for q in sample_questions(s, rng, per_type=2) if q.kind in _LOOKUP_QUESTIONS]
-        for s, rng in zip(scenes, generators, strict=True)
-    ]
-    return scenes, questions
+    asked = (_ask(s, rng, _LOOKUP_QUESTIONS) for s, rng in zip(scenes, generators, strict=True))
+    return cells_of(scenes, np.zeros(1)), _pack(asked)
 
 
 def _small_symbols_loss(network: DemoNetwork, batch):
-    scenes, questions = batch
-    return network.answer_loss(network.symbols(scenes, np.zeros(1), _SMALL_PICTURE), questions)
+    cells, packed = batch
+    return network.answer_loss(network.symbols(cells, _SMALL_PICTURE), packed)
 
 
 def _frame_symbols_batch(generators):
-    """One instant of each scene with two questions of every type that a single frame answers."""
-    scenes, questions, times = [], [], []
-    for rng in generators:
-        scene, time = sample_scene(rng), rng.choice(_TIMES)
-        scenes.append(_still(scene, time))
-        asked = sample_questions(scenes[-1], rng, per_type=2)
-        questions.append([q for q in asked if q.kind in _FRAME_QUESTIONS])
-        times.append(time)
-    return scenes, questions
-
-
-def _frame_symbols_loss(network: DemoNetwork, batch):
-    scenes, questions = batch
-    return network.answer_loss(network.symbols(scenes, np.zeros(1)), questions)
-
-
-def _video_questions(scene: Scene, rng: np.random.Generator) -> list[Question]:
-    """Draw one question of each type and a second one of the types that need time."""
-    drawn = sample_questions(scene, rng, per_type=2)
-    first_of_kind = {kind: next((q for q in drawn if q.kind == kind), None) for kind in QUESTION_TYPES}
-    return [q for q in drawn if q is first_of_kind[q.kind] or q.kind in {"direction", "order", "where"}]
+    """One instant of each scene with the questions that a single frame answers."""
+    scenes = [_still(sample_scene(rng), rng.choice(_TIMES)) for rng in generators]
+    asked = (_ask(s, rng, _FRAME_QUESTIONS) for s, rng in zip(scenes, generators, strict=True))
+    return cells_of(scenes, np.zeros(1)), _pack(asked)
 
 
 def _video_symbols_batch(generators):
     scenes = [sample_scene(rng) for rng in generators]
-    return scenes, [_video_questions(s, rng) for s, rng in zip(scenes, generators, strict=True)]
+    return cells_of(scenes, _TIMES), _pack(map(_ask_once, scenes, generators))
 
 
 def _time_symbols_batch(generators):
     """Whole videos again, with more of the questions that need more than one frame."""
     scenes = [sample_scene(rng) for rng in generators]
-    questions = [
-        [q for q in sample_questions(s, rng, per_type=4) if q.kind in _TIME_QUESTIONS]
-        for s, rng in zip(scenes, generators, strict=True)
-    ]
-    return scenes, questions
+    asked = (_ask(s, rng, _TIME_QUESTIONS, per_type=4) for s, rng in zip(scenes, generators, strict=True))
+    return cells_of(scenes, _TIMES), _pack(asked)
 
 
-def _video_symbols_loss(network: DemoNetwork, batch):
-    scenes, questions = batch
-    return network.answer_loss(network.symbols(scenes, _TIMES), questions)
+def _symbols_loss(network: DemoNetwork, batch):
+    cells, packed = batch
+    return network.answer_loss(network.symbols(cells), packed)
+
+
+def _ask(scene: Scene, rng: np.random.Generator, kinds=QUESTION_TYPES, per_type: int = 2) -> list[Question]:
+    """Draw questions of some types."""
+    return [q for q in sample_questions(scene, rng, per_type) if q.kind in kinds]
+
+
+def _ask_once(scene: Scene, rng: np.random.Generator) -> list[Question]:
+    """Draw one question of each type and a second one of the types that are hardest."""
+    drawn = _ask(scene, rng)
+    first_of_kind = {kind: next((q for q in drawn if q.kind == kind), None) for kind in QUESTION_TYPES}
+    return [q for q in drawn if q is first_of_kind[q.kind] or q.kind in {"direction", "order", "where"}]
+
+
+def _pack(asked: Iterable[list[Question]]) -> PackedQuestions:
+    return pack_questions(list(asked), _tokenizer())
 
 
 def _projector_batch(generators):
@@ -306,48 +324,47 @@ def _projector_batch(generators):
         _photograph(render(s, rng, IMAGE_SIZE, t), rng)
         for s, rng, t in zip(scenes, generators, times, strict=True)
     ]
-    return np.concatenate(frames), [_still(s, t[0]) for s, t in zip(scenes, times, strict=True)]
+    stills = [_still(s, t[0]) for s, t in zip(scenes, times, strict=True)]
+    return torch.from_numpy(np.concatenate(frames)), cells_of(stills, np.zeros(1))
 
 
 def _projector_loss(network: DemoNetwork, batch):
     """Weighted regression onto the symbols: a cell with an object counts five times."""
-    frames, scenes = batch
-    ids = {word: i for i, word in enumerate(words())}
-    patches = network.patches(frames)
+    frames, cells = batch
+    visual = network.project(network.patches(frames)).float()
     with torch.no_grad():
-        wanted = network.symbols(scenes, np.zeros(1)).float()
-    covered = np.stack([_cells(scene, np.zeros(1), ids)[0] for scene in scenes])
-    weight = 1 + 4 * (torch.from_numpy(covered).flatten(1) > 0).float()
-    visual = network.project(patches).float()
+        wanted = network.symbols(cells).float()
+    weight = 1 + 4 * (cells.share.flatten(1) > 0).float()
     error = (visual - wanted).square().mean(-1)
-    return (error * weight).mean(), functional.cosine_similarity(visual, wanted, dim=-1).mean().item()
+    return (error * weight).mean(), functional.cosine_similarity(visual, wanted, dim=-1).mean()
 
 
-def _video_batch(generators):
+def _video_batch(generators, ask=_ask_once):
     scenes = [sample_scene(rng) for rng in generators]
     frames = [
         _photograph(render(s, rng, IMAGE_SIZE, _TIMES), rng)
         for s, rng in zip(scenes, generators, strict=True)
     ]
-    questions = [_video_questions(s, rng) for s, rng in zip(scenes, generators, strict=True)]
-    return np.stack(frames), questions
+    return torch.from_numpy(np.stack(frames)), _pack(map(ask, scenes, generators))
 
 
 def _video_loss(network: DemoNetwork, batch):
-    frames, questions = batch
+    frames, packed = batch
     patches = network.patches(rearrange(frames, "b t h w c -> (b t) h w c"))
     visual = rearrange(network.project(patches), "(b t) p d -> b (t p) d", b=len(frames))
-    return network.answer_loss(visual, questions)
+    return network.answer_loss(visual, packed)
 
 
 _WORDS = ("language_model", "image_newline")
 _SYMBOLS = (*_WORDS, "rows_and_columns")
+_SIGHT = ("vision_tower", "projector")
 STAGES = (
     Stage("tower", 1200, 32, 1e-3, ("vision_tower", "patch_head"), _patch_batch, _patch_loss),
     Stage("small-symbols", 500, 32, 2e-3, _SYMBOLS, _small_symbols_batch, _small_symbols_loss),
-    Stage("frame-symbols", 500, 32, 1.5e-3, _SYMBOLS, _frame_symbols_batch, _frame_symbols_loss),
-    Stage("video-symbols", 600, 24, 1.5e-3, _SYMBOLS, _video_symbols_batch, _video_symbols_loss),
-    Stage("time-symbols", 500, 20, 1.5e-3, _SYMBOLS, _time_symbols_batch, _video_symbols_loss),
-    Stage("projector", 800, 32, 1e-3, ("vision_tower", "projector"), _projector_batch, _projector_loss),
+    Stage("frame-symbols", 500, 32, 1.5e-3, _SYMBOLS, _frame_symbols_batch, _symbols_loss),
+    Stage("video-symbols", 600, 24, 1.5e-3, _SYMBOLS, _video_symbols_batch, _symbols_loss),
+    Stage("time-symbols", 500, 20, 1.5e-3, _SYMBOLS, _time_symbols_batch, _symbols_loss),
+    Stage("projector", 800, 32, 1e-3, _SIGHT, _projector_batch, _projector_loss),
     Stage("joint", 900, 16, 7e-4, (*_WORDS, "projector"), _video_batch, _video_loss),
+    Stage("all", 1800, 16, 4e-4, (*_WORDS, *_SIGHT), partial(_video_batch, ask=_ask), _video_loss, True),
 )

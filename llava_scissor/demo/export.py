@@ -24,7 +24,7 @@ def export(network: DemoNetwork, directory: Path) -> None:
     """
     directory.mkdir(parents=True, exist_ok=True)
     weights = {
-        original_name(name): parameter.detach().to(torch.float16).contiguous()
+        original_name(name): parameter.detach().to("cpu", torch.float16).contiguous()
         for name, parameter in network.named_parameters()
         if not name.startswith(_TRAINING_ONLY)
     }

@@ -7,7 +7,7 @@ if it stood alone behind the video.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,8 +21,7 @@ _AFTER_VIDEO = "\n{question}<|im_end|>\n<|im_start|>assistant\n"
 _NO_TARGET = -100
 
 
-@dataclass(frozen=True)
-class PackedQuestions:
+class PackedQuestions(NamedTuple):
     """Questions of a batch of videos as tensors.
 
     Attributes:
@@ -81,12 +80,13 @@ def answer_logits(
     """
     batch, num_visual, _ = visual.shape
     embed = language_model.get_input_embeddings()
-    opening = torch.tensor(tokenizer(_BEFORE_VIDEO).input_ids)
+    opening = torch.tensor(tokenizer(_BEFORE_VIDEO).input_ids, device=visual.device)
     prefix = embed(opening).expand(batch, -1, -1)
     embeds = torch.cat([prefix, visual.to(prefix.dtype), embed(packed.ids)], dim=1)
     shared = len(opening) + num_visual
     mask = _mask(packed.block, shared)
-    positions = torch.cat([torch.arange(shared).expand(batch, -1), shared + packed.position], dim=1)
+    places = torch.arange(shared, device=visual.device).expand(batch, -1)
+    positions = torch.cat([places, shared + packed.position], dim=1)
     hidden = language_model.model(
         inputs_embeds=embeds, attention_mask=mask, position_ids=positions, use_cache=False
     ).last_hidden_state[:, shared:]
@@ -98,6 +98,7 @@ def _mask(block: Int[Tensor, "b l"], shared: int) -> Bool[Tensor, "b 1 t t"]:
     """Causal, and behind the video only inside one's own question."""
     batch, length = block.shape
     total = shared + length
-    allowed = torch.ones(total, total, dtype=torch.bool).tril().expand(batch, -1, -1).clone()
+    causal = torch.ones(total, total, dtype=torch.bool, device=block.device).tril()
+    allowed = causal.expand(batch, -1, -1).clone()
     allowed[:, shared:, shared:] &= block[:, :, None] == block[:, None, :]
     return allowed[:, None]

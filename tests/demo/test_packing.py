@@ -83,7 +83,7 @@ def test_the_test_would_see_a_wrong_mask_or_place(language_model, tokenizer, vis
     packed = pack_questions(batch, tokenizer)
     right, _ = answer_logits(language_model, tokenizer, visual, packed)
     for name in ("block", "position"):
-        changed = type(packed)(**{**vars(packed), name: torch.zeros_like(packed.position)})
+        changed = packed._replace(**{name: torch.zeros_like(packed.position)})
         wrong, _ = answer_logits(language_model, tokenizer, visual, changed)
         assert (wrong - right).abs().max() > 100 * TOLERANCE
 
