@@ -1,0 +1,118 @@
+"""Time and memory of functions, measured side by side in one process."""
+
+from __future__ import annotations
+
+import gc
+import os
+import platform
+import re
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_RESET_PEAK = "5"  # proc(5): resets the high-water mark of the resident set
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Wall-clock seconds of repeated runs.
+
+    Attributes:
+        p50_s: median.
+        p95_s: 95th percentile, the longest run where there are fewer than 20.
+        num_repeats: runs that were timed.
+    """
+
+    p50_s: float
+    p95_s: float
+    num_repeats: int
+
+
+def time_side_by_side(
+    functions: Mapping[str, Callable[[], Any]], num_repeats: int, num_warm_up: int, device: torch.device
+) -> dict[str, Timing]:
+    """Run some functions in turn, again and again, so that what disturbs the machine disturbs them all.
+
+    Args:
+        functions: what to time, by name.
+        num_repeats: timed runs of each.
+        num_warm_up: runs of each before that.
+        device: waited for before a clock is read.
+
+    Returns:
+        Timings by name.
+    """
+    for function in functions.values():
+        for _ in range(num_warm_up):
+            function()
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(num_repeats):
+        for name, function in functions.items():
+            started_s = _now_s(device)
+            function()
+            seconds[name].append(_now_s(device) - started_s)
+    return {name: summarize_times(runs) for name, runs in seconds.items()}
+
+
+def summarize_times(seconds: list[float]) -> Timing:
+    """Return median and 95th percentile of some runs."""
+    ordered = sorted(seconds)
+    rank = min(len(ordered) - 1, -(-95 * len(ordered) // 100) - 1)
+    return Timing(statistics.median(ordered), ordered[rank], len(ordered))
+
+
+def measure_peak(function: Callable[[], Any], device: torch.device) -> int | None:
+    """Run a function once and return by how many bytes memory rose above its start, at most.
+
+    Returns:
+        On a GPU, what PyTorch allocated there; on Linux, the resident set of this process, in which memory
+        that an earlier run left to the allocator is not counted again; None elsewhere.
+    """
+    gc.collect()
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        function()
+        return torch.cuda.max_memory_allocated(device) - before
+    if not os.access(_CLEAR, os.W_OK):
+        function()
+        return None
+    _CLEAR.write_text(_RESET_PEAK)
+    before = _resident("VmRSS")
+    function()
+    return _resident("VmHWM") - before
+
+
+def describe_machine(device: torch.device) -> dict[str, Any]:
+    """Return what a figure depends on besides the code."""
+    is_gpu = device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(device) if is_gpu else _processor(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _now_s(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def _resident(key: str) -> int:
+    found = re.search(rf"{key}:\s+(\d+) kB", _STATUS.read_text())
+    assert found, f"{_STATUS} has no {key}"
+    return 1024 * int(found[1])
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.is_file() else None
+    return found[1].strip() if found else platform.processor() or platform.machine()
