@@ -1,1 +1,1 @@
-"""Measuring: what a compressor costs."""
+"""What a compressor costs, and the numbers of the paper."""
