@@ -41,7 +41,7 @@ PUBLIC_COMPRESSION = [
     "compress",
     "compress_batch",
 ]
-OPTIONAL = ["beartype", "decord", "flash_attn", "hypothesis", "networkx", "pytest", "torchvision"]
+OPTIONAL = ["beartype", "bitsandbytes", "decord", "flash_attn", "hypothesis", "networkx", "pytest", "torchvision"]
 
 IMPORT_ALL_WITHOUT = """
 import importlib, pkgutil, sys

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from llava_scissor.demo.curriculum import DemoNetwork
 from llava_scissor.demo.scenes import NUM_STEPS
-from llava_scissor.model.checkpoint import original_name
+from llava_scissor.model.weight_names import stored_name
 
 _TRAINING_ONLY = ("patch_head.", "rows_and_columns")
 
@@ -24,7 +24,7 @@ def export(network: DemoNetwork, directory: Path) -> None:
     """
     directory.mkdir(parents=True, exist_ok=True)
     weights = {
-        original_name(name): parameter.detach().to("cpu", torch.float16).contiguous()
+        stored_name(name, "original"): parameter.detach().to("cpu", torch.float16).contiguous()
         for name, parameter in network.named_parameters()
         if not name.startswith(_TRAINING_ONLY)
     }

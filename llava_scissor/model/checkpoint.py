@@ -1,9 +1,9 @@
-"""From a checkpoint directory to a model; the only file that knows how checkpoints name their weights."""
+"""From a checkpoint directory to a model."""
 
 from __future__ import annotations
 
-import importlib.util
 import re
+from collections import defaultdict
 from importlib.resources import files
 from pathlib import Path
 
@@ -14,51 +14,31 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, Qwen2Tokenizer
 
 from llava_scissor.compression import Compressor
-from llava_scissor.errors import CheckpointError, InputError, MissingDependencyError
+from llava_scissor.errors import CheckpointError, InputError
 from llava_scissor.model.files import StoredWeight, list_weights, read_weights
 from llava_scissor.model.geometry import Geometry
 from llava_scissor.model.layouts import read_geometry
 from llava_scissor.model.onevision import OneVision
+from llava_scissor.model.placement import (
+    DISK,
+    DTYPES,
+    DeviceMap,
+    MaxMemory,
+    choose_attention,
+    choose_device,
+    choose_dtype,
+    locate,
+    plan_device_map,
+    spread,
+)
 from llava_scissor.model.prompt import TURN_END, TURN_START
+from llava_scissor.model.quantisation import LinearQuantiser
+from llava_scissor.model.weight_names import HEAD, RenamedWeights, rename_weights
 
 DEMO = "demo"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_FILES = ["*.json", "*.safetensors", "merges.txt"]
-_DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
 _NUM_LISTED = 8  # weights that a message names of each kind of problem
-_EMBEDDING, _HEAD = "language_model.model.embed_tokens.weight", "language_model.lm_head.weight"
-
-# The first rule that matches renames a stored weight. Hugging Face files of different years differ by an
-# optional leading "model." and by optional inner levels.
-_NAMES = {
-    "original": (
-        (r"model\.vision_tower\.vision_tower\.(?:vision_model\.)?(.+)", r"vision_tower.\1"),
-        (r"model\.mm_projector\.(.+)", r"projector.\1"),
-        (r"model\.image_newline", "image_newline"),
-        (r"lm_head\.(.+)", r"language_model.lm_head.\1"),
-        (r"model\.(.+)", r"language_model.model.\1"),
-    ),
-    "huggingface": (
-        (r"(?:model\.)?vision_tower\.(?:vision_model\.)?(.+)", r"vision_tower.\1"),
-        (r"(?:model\.)?multi_modal_projector\.linear_1\.(.+)", r"projector.0.\1"),
-        (r"(?:model\.)?multi_modal_projector\.linear_2\.(.+)", r"projector.2.\1"),
-        (r"(?:model\.)?image_newline", "image_newline"),
-        (r"(?:language_model\.)?lm_head\.(.+)", r"language_model.lm_head.\1"),
-        (r"(?:model\.)?language_model\.(?:model\.)?(.+)", r"language_model.model.\1"),
-    ),
-}
-# The same for writing the original layout.
-_ORIGINAL_PREFIXES = {
-    "vision_tower.": "model.vision_tower.vision_tower.vision_model.",
-    "projector.": "model.mm_projector.",
-    "image_newline": "model.image_newline",
-    "language_model.lm_head.": "lm_head.",
-    "language_model.model.": "model.",
-}
-# Stored by some checkpoints and used by none: tables that are computed, what SigLIP has besides its blocks.
-_UNUSED = re.compile(
-    r"(.+\.)?(inv_freq|position_ids)|vision_tower\.(head|post_layernorm)\..+|(.+\.)?text_model\..+"
-)
 
 
 def load_model(
@@ -67,6 +47,9 @@ def load_model(
     dtype: str = "auto",
     attn_implementation: str = "auto",
     compressor: Compressor | None = None,
+    device_map: str | None = None,
+    max_memory: MaxMemory | None = None,
+    quantization: str | None = None,
 ) -> OneVision:
     """Load a checkpoint in the original or the Hugging Face layout, ready to answer.
 
@@ -78,41 +61,60 @@ def load_model(
         attn_implementation: `sdpa`, `eager` or `flash_attention_2`, or `auto` for flash_attention_2 if it is
             installed and can be used, else sdpa.
         compressor: what reduces the visual tokens of a video; None keeps them all.
+        device_map: `auto` spreads the layers of the language model over all GPUs, then the CPU's memory, then
+            the disk; None puts everything on `device`.
+        max_memory: what weights may take, by GPU number and "cpu", for `device_map`; see `plan_device_map`.
+        quantization: `8bit` or `4bit` for the linear layers of the language model; None for none.
 
     Returns:
         The model in evaluation mode, without gradients. Its rotary table is in float32 whatever the dtype.
 
     Raises:
         CheckpointError: the checkpoint is incomplete, damaged or of a kind that is not supported.
-        InputError: a device, dtype or attention that does not exist here.
-        MissingDependencyError: flash_attention_2 was asked for and is not installed.
+        InputError: a device, dtype, attention or quantization that does not exist here, too little memory for
+            a device map, or arguments that exclude each other.
+        MissingDependencyError: flash_attention_2 or bitsandbytes was asked for and is not installed.
 
-    Cost: one pass over the files, memory-mapped on a CPU; what is cast is copied.
+    Cost: one pass over the files, memory-mapped on a CPU; what is cast or quantised is copied, one weight at
+    a time.
     """
-    directory = _find_directory(path)
+    _check_arguments(device, device_map, max_memory, quantization)
+    directory = find_directory(path)
     geometry = read_geometry(directory)
-    tokenizer = _read_tokenizer(directory)
-    weights = _rename(list_weights(directory), geometry)
-    target = _choose_device(device)
-    weight_dtype = _choose_dtype(dtype, weights, target)
-    attention = _choose_attention(attn_implementation, target, weight_dtype)
-    # An absent head means the embedding is the head, whatever the config says.
-    geometry.language.tie_word_embeddings = _HEAD not in weights
-    model = _build_empty(geometry, tokenizer, compressor, attention)
+    tokenizer = read_tokenizer(directory)
+    weights = rename_weights(list_weights(directory), geometry)
+    target = choose_device(device)
+    weight_dtype = choose_dtype(dtype, weights.by_name, target)
+    attention = choose_attention(attn_implementation, target, weight_dtype)
+    model = build_empty(geometry, tokenizer, weights, compressor, attention)
     _check(model, weights)
-    _fill(model, weights, target, weight_dtype)
+    placed = {"": str(target)} if device_map is None else plan_device_map(model, weight_dtype, max_memory)
+    quantiser = LinearQuantiser(model, quantization, weight_dtype) if quantization else None
+    _fill(model, weights, placed, weight_dtype, quantiser)
+    if device_map is not None:
+        spread(model, placed, weights.by_name, weight_dtype)
     return model.requires_grad_(False).eval()
 
 
-def original_name(name: str) -> str:
-    """Return how the original layout stores one of our weights; `load_model` renames it back."""
-    for ours, stored in _ORIGINAL_PREFIXES.items():
-        if name.startswith(ours):
-            return stored + name.removeprefix(ours)
-    raise KeyError(name)
+def _check_arguments(
+    device: str, device_map: str | None, max_memory: MaxMemory | None, quantization: str | None
+) -> None:
+    if device_map not in (None, "auto"):
+        raise InputError(f"device_map {device_map!r}: expected 'auto' or None")
+    if device_map and device != "auto":
+        raise InputError(f"device_map 'auto' chooses the devices itself: leave out device {device!r}")
+    if device_map and quantization:
+        raise InputError(f"quantization {quantization!r} needs one device: leave out device_map 'auto'")
+    if max_memory is not None and not device_map:
+        raise InputError("max_memory is for device_map 'auto' alone: give both or neither")
 
 
-def _find_directory(path: str | Path) -> Path:
+def find_directory(path: str | Path) -> Path:
+    """Return the directory of a checkpoint, downloaded first if it is on the Hugging Face hub.
+
+    Raises:
+        CheckpointError: there is no such directory or hub id, or the download fails.
+    """
     if path == DEMO:
         return Path(str(files("llava_scissor") / "demo" / "model"))
     directory = Path(path).expanduser()
@@ -130,8 +132,12 @@ def _find_directory(path: str | Path) -> Path:
         ) from error
 
 
-def _read_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
-    """Read tokenizer.json as it is; older checkpoints of Qwen2 have its vocabulary and merges instead."""
+def read_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
+    """Read tokenizer.json as it is; older checkpoints of Qwen2 have its vocabulary and merges instead.
+
+    Raises:
+        CheckpointError: neither is there, or what is there cannot be read or has no ChatML tokens.
+    """
     if (directory / "tokenizer.json").is_file():
         kind = PreTrainedTokenizerFast
     elif (directory / "vocab.json").is_file() and (directory / "merges.txt").is_file():
@@ -175,96 +181,96 @@ def _our_name(name: str, layout: str) -> str:
     return f"unknown.{name}"  # a name that happens to be one of ours is no part of the layout either
 
 
-def _choose_device(device: str) -> torch.device:
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:  # AssertionError: a torch without CUDA
-        raise InputError(f"device {device!r} cannot be used here: {error}") from error
-    return chosen
-
-
-def _choose_dtype(dtype: str, weights: dict[str, StoredWeight], device: torch.device) -> torch.dtype:
-    if dtype != "auto":
-        if dtype not in ("float32", "bfloat16", "float16"):
-            raise InputError(f"dtype {dtype!r}: expected auto, float32, bfloat16 or float16")
-        return getattr(torch, dtype)
-    stored = _DTYPES.get(weights[_EMBEDDING].dtype) if _EMBEDDING in weights else None
-    lacks_kernels = stored == torch.float16 and device.type == "cpu"
-    return torch.float32 if stored is None or lacks_kernels else stored
-
-
-def _choose_attention(requested: str, device: torch.device, dtype: torch.dtype) -> str:
-    is_usable = device.type == "cuda" and dtype in (torch.float16, torch.bfloat16)
-    is_installed = _is_installed("flash_attn")
-    if requested == "auto":
-        return "flash_attention_2" if is_usable and is_installed else "sdpa"
-    if requested not in ("sdpa", "eager", "flash_attention_2"):
-        raise InputError(f"attention {requested!r}: expected auto, sdpa, eager or flash_attention_2")
-    if requested == "flash_attention_2" and not is_installed:
-        raise MissingDependencyError(
-            "flash_attention_2 needs a package that is not installed: pip install 'llava-scissor[flash]'"
-        )
-    if requested == "flash_attention_2" and not is_usable:
-        raise InputError(f"flash_attention_2 needs CUDA and 16-bit weights, got {device}, {dtype}: use sdpa")
-    return requested
-
-
-def _is_installed(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None
-
-
-def _build_empty(
-    geometry: Geometry, tokenizer: PreTrainedTokenizerBase, compressor: Compressor | None, attention: str
+def build_empty(
+    geometry: Geometry,
+    tokenizer: PreTrainedTokenizerBase,
+    weights: RenamedWeights,
+    compressor: Compressor | None = None,
+    attention: str = "sdpa",
 ) -> OneVision:
-    """Build the model without memory for its weights."""
+    """Build the model that a checkpoint's configuration describes, without memory for its weights.
+
+    Raises:
+        CheckpointError: there is no such model.
+    """
+    geometry.language.tie_word_embeddings = weights.is_head_tied
     try:
         with torch.device("meta"):
-            return OneVision(geometry, tokenizer, compressor, attention)
+            model = OneVision(geometry, tokenizer, compressor, attention)
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"config.json describes a model that cannot be built: {error}") from error
+    return model
 
 
-def _check(model: OneVision, weights: dict[str, StoredWeight]) -> None:
-    """Raise one CheckpointError that lists every weight that is unknown, missing, misshapen or quantised."""
+def compare_weights(model: OneVision, weights: RenamedWeights) -> dict[str, list[str]]:
+    """List the weights that are unknown, missing, misshapen or quantised, under these four words."""
     expected = {name: tuple(p.shape) for name, p in model.named_parameters(remove_duplicate=False)}
-    known = {name: weight for name, weight in weights.items() if name in expected}
-    problems = {
-        "unknown": [weight.name for name, weight in weights.items() if name not in expected],
-        "missing": [name for name in expected if name not in known and name != _HEAD],
+    known = {name: weight for name, weight in weights.by_name.items() if name in expected}
+    return {
+        "unknown": [weight.name for name, weight in weights.by_name.items() if name not in expected],
+        "missing": [name for name in expected if name not in known and name != HEAD],
         "misshapen": [
             f"{weight.name} {weight.shape} for {expected[name]}"
             for name, weight in known.items()
             if weight.shape != expected[name]
         ],
-        "quantised": [f"{w.name} {w.dtype}" for w in known.values() if w.dtype not in _DTYPES],
+        "quantised": [f"{w.name} {w.dtype}" for w in known.values() if w.dtype not in DTYPES],
     }
-    lines = [
-        f"\n  {len(names)} {kind}: {', '.join(names[:_NUM_LISTED])}{', ...' * (len(names) > _NUM_LISTED)}"
-        for kind, names in problems.items()
-        if names
-    ]
-    if lines:
-        raise CheckpointError(f"the weights are not those that config.json describes:{''.join(lines)}")
+
+
+def check_vocabulary(model: OneVision) -> None:
+    """Raise CheckpointError if the tokenizer has ids for which the model has no embedding."""
     num_ids, num_rows = model.num_token_ids, model.geometry.language.vocab_size
     if num_ids > num_rows:
         raise CheckpointError(f"the tokenizer has {num_ids} ids, the model only {num_rows} embeddings")
 
 
+def _check(model: OneVision, weights: RenamedWeights) -> None:
+    """Raise one CheckpointError that lists every weight that does not fit."""
+    lines = [
+        f"\n  {len(names)} {kind}: {', '.join(names[:_NUM_LISTED])}{', ...' * (len(names) > _NUM_LISTED)}"
+        for kind, names in compare_weights(model, weights).items()
+        if names
+    ]
+    if lines:
+        raise CheckpointError(f"the weights are not those that config.json describes:{''.join(lines)}")
+    check_vocabulary(model)
+
+
 def _fill(
-    model: OneVision, weights: dict[str, StoredWeight], device: torch.device, dtype: torch.dtype
+    model: OneVision,
+    weights: RenamedWeights,
+    device_map: DeviceMap,
+    dtype: torch.dtype,
+    quantiser: LinearQuantiser | None,
 ) -> None:
     """Give every parameter its stored values and compute the tables that no checkpoint stores."""
-    ours = {weight.name: name for name, weight in weights.items()}
-    state = {ours[w.name]: tensor.to(device, dtype) for w, tensor in read_weights(weights.values(), device)}
+    ours_at: dict[int | str, dict[str, str]] = defaultdict(dict)  # place: {name as stored: our name}
+    for name, weight in weights.by_name.items():
+        ours_at[locate(name, device_map)][weight.name] = name
+    on_disk = ours_at.pop(DISK, {})
+    state = {name: model.get_parameter(name).to(dtype) for name in on_disk.values()}  # without memory
+    for place, ours in ours_at.items():
+        device = torch.device(place)
+        for weight, stored in read_weights([weights.by_name[name] for name in ours.values()], device):
+            name, tensor = ours[weight.name], stored.to(device, dtype)
+            if quantiser is not None and quantiser.takes(name):
+                quantiser.put(name, tensor)
+            else:
+                state[name] = tensor
     model.load_state_dict(state, strict=False, assign=True)
-    language_model, embeddings = model.language_model, model.vision_tower.embeddings
-    if _HEAD not in weights:
-        language_model.lm_head.weight = language_model.get_input_embeddings().weight
-    rotary = language_model.model.rotary_emb
-    language_model.model.rotary_emb = type(rotary)(config=rotary.config).to(device)
-    positions = torch.arange(embeddings.num_positions, device=device)
+    _compute_tables(model)
+    if weights.is_head_tied:
+        model.language_model.lm_head.weight = model.language_model.get_input_embeddings().weight
+    is_empty = {
+        name for name, tensor in [*model.named_parameters(), *model.named_buffers()] if tensor.is_meta
+    }
+    assert is_empty == set(on_disk.values())
+
+
+def _compute_tables(model: OneVision) -> None:
+    embeddings, language_model = model.vision_tower.embeddings, model.language_model.model
+    rotary = language_model.rotary_emb
+    language_model.rotary_emb = type(rotary)(config=rotary.config).to(model.device)
+    positions = torch.arange(embeddings.num_positions, device=model.device)
     embeddings.position_ids = nn.Buffer(positions[None], persistent=False)
-    assert not any(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()])

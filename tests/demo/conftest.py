@@ -6,7 +6,7 @@ import torch
 from llava_scissor.demo.curriculum import DemoNetwork
 from llava_scissor.demo.export import export
 from llava_scissor.model import load_model
-from llava_scissor.model.checkpoint import _find_directory
+from llava_scissor.model.checkpoint import find_directory
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def untrained(untrained_directory):
 
 @pytest.fixture(scope="session")
 def shipped_directory():
-    directory = _find_directory("demo")
+    directory = find_directory("demo")
     if not (directory / "model.safetensors").is_file():
         pytest.fail(f"the shipped model is not there: {directory} has no model.safetensors")
     return directory

@@ -60,13 +60,18 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build_reference(
-    tower: dict = SMALL_TOWER, *, is_tied: bool = False, vision_feature_layer: int = -1, seed: int = 0
+    tower: dict = SMALL_TOWER,
+    *,
+    language: dict = LANGUAGE,
+    is_tied: bool = False,
+    vision_feature_layer: int = -1,
+    seed: int = 0,
 ) -> LlavaOnevisionForConditionalGeneration:
     """A model of transformers with random weights everywhere, biases and norms included."""
     config = LlavaOnevisionConfig(
         vision_config=SiglipVisionConfig(**tower, vision_use_head=False),
         text_config=Qwen2Config(
-            **LANGUAGE,
+            **language,
             rope_parameters={"rope_type": "default", "rope_theta": 1e6},
             tie_word_embeddings=is_tied,
             eos_token_id=3,

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from llava_scissor.compression import Identity
 from llava_scissor.errors import CheckpointError, InputError, MissingDependencyError
 from llava_scissor.model import checkpoint as checkpoint_module
-from llava_scissor.model import layouts, load_model
+from llava_scissor.model import layouts, load_model, placement
 from tests.model.checkpoints import (
     CONTROL,
     SMALL_TOWER,
@@ -189,15 +189,6 @@ class TestWeightsThatDoNotFit:
             load_model(checkpoint, device="cpu")
 
 
-def test_names_written_in_the_original_layout_are_read_back(checkpoint):
-    names = list(load_model(checkpoint, device="cpu").state_dict())
-    stored = [checkpoint_module.original_name(name) for name in names]
-    assert set(stored) <= set(load_file(checkpoint / "model.safetensors"))
-    assert [checkpoint_module._our_name(name, "original") for name in stored] == names
-    with pytest.raises(KeyError, match="elsewhere"):
-        checkpoint_module.original_name("elsewhere.weight")
-
-
 class TestTokenizer:
     def test_vocabulary_and_merges_do_without_tokenizer_json(self, checkpoint):
         vocabulary = {letter: i for i, letter in enumerate(["W", "h", "a", "t", "i", "s", "Ġ", "Ċ", "Wh"])}
@@ -313,15 +304,15 @@ class TestPlacement:
         ],
     )
     def test_auto_is_flash_attention_where_it_works(self, is_installed, device, dtype, chosen, monkeypatch):
-        monkeypatch.setattr(checkpoint_module, "_is_installed", lambda package: is_installed)
-        assert checkpoint_module._choose_attention("auto", torch.device(device), dtype) == chosen
+        monkeypatch.setattr(placement, "is_installed", lambda package: is_installed)
+        assert placement.choose_attention("auto", torch.device(device), dtype) == chosen
 
     def test_flash_attention_without_its_package_says_how_to_install_it(self, checkpoint, monkeypatch):
-        monkeypatch.setattr(checkpoint_module, "_is_installed", lambda package: False)
+        monkeypatch.setattr(placement, "is_installed", lambda package: False)
         with pytest.raises(MissingDependencyError, match=re.escape("pip install 'llava-scissor[flash]'")):
             load_model(checkpoint, device="cpu", attn_implementation="flash_attention_2")
 
     def test_flash_attention_on_a_cpu_is_refused(self, checkpoint, monkeypatch):
-        monkeypatch.setattr(checkpoint_module, "_is_installed", lambda package: True)
+        monkeypatch.setattr(placement, "is_installed", lambda package: True)
         with pytest.raises(InputError, match="flash_attention_2 needs CUDA and 16-bit weights, got cpu"):
             load_model(checkpoint, device="cpu", attn_implementation="flash_attention_2")
