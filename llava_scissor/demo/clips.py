@@ -12,6 +12,7 @@ import numpy as np
 from llava_scissor.demo.drawing import render
 from llava_scissor.demo.questions import Question, sample_questions
 from llava_scissor.demo.scenes import Scene, sample_scene
+from llava_scissor.video.writer import write_video
 
 CLIP_SIZE_PX = 256
 CLIP_FRAMES = 48
@@ -39,16 +40,8 @@ def scene_of_seed(seed: tuple[int, ...]) -> tuple[Scene, np.random.Generator]:
 
 def write_clip(scene: Scene, rng: np.random.Generator, path: Path) -> None:
     """Render a scene and write it as H.264 in an MP4 file, `CLIP_FRAMES` square frames of `CLIP_SIZE_PX`."""
-    import av
-
     frames = render(scene, rng, CLIP_SIZE_PX, np.linspace(0, 1, CLIP_FRAMES))
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=CLIP_FPS, options={"crf": "23"})
-        stream.width = stream.height = CLIP_SIZE_PX
-        stream.pix_fmt = "yuv420p"
-        for pixels in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        container.mux(stream.encode(None))
+    write_video(frames, path, CLIP_FPS)
 
 
 def write_demo_clips(directory: Path, seeds: list[tuple[int, ...]]) -> None:
