@@ -9,12 +9,13 @@ import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from llava_scissor._version import __version__
@@ -118,6 +119,27 @@ def demo(
     """Ask the shipped model about the shipped clips, with all visual tokens and with fewer."""
     with _diagnostics(is_verbose=False, is_quiet=True):
         _print_showcase([1.0, *(retention or (0.25, 0.1))])
+
+
+@app.command()
+def inspect(
+    path: Annotated[str, typer.Argument(help="Checkpoint: a directory, a Hugging Face hub id, or demo.")],
+    use_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Say what a checkpoint is and what of it would be loaded, without loading it."""
+    with _diagnostics(is_verbose=False, is_quiet=False):
+        from llava_scissor.model.inspection import as_rows, inspect_checkpoint  # imports torch
+
+        found = inspect_checkpoint(path)
+        if use_json:
+            typer.echo(json.dumps(asdict(found), allow_nan=False))
+        else:
+            table = Table.grid(padding=(0, 2))
+            for name, text in as_rows(found):
+                table.add_row(Text(name, style="bold"), Text(text, overflow="fold"))
+            Console(highlight=False).print(table)
+        if found.problems:
+            raise typer.Exit(_OTHER_MISTAKE)
 
 
 def _print_showcase(ratios: list[float]) -> None:

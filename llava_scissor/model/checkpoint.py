@@ -38,7 +38,7 @@ from llava_scissor.model.weight_names import HEAD, RenamedWeights, rename_weight
 DEMO = "demo"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_FILES = ["*.json", "*.safetensors", "merges.txt"]
-_NUM_LISTED = 8  # weights that a message names of each kind of problem
+NUM_LISTED = 8  # weights that a message names of each kind of problem
 
 
 def load_model(
@@ -228,7 +228,7 @@ def check_vocabulary(model: OneVision) -> None:
 def _check(model: OneVision, weights: RenamedWeights) -> None:
     """Raise one CheckpointError that lists every weight that does not fit."""
     lines = [
-        f"\n  {len(names)} {kind}: {', '.join(names[:_NUM_LISTED])}{', ...' * (len(names) > _NUM_LISTED)}"
+        f"\n  {len(names)} {kind}: {', '.join(names[:NUM_LISTED])}{', ...' * (len(names) > NUM_LISTED)}"
         for kind, names in compare_weights(model, weights).items()
         if names
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -32,6 +33,12 @@ class StoredWeight:
     shape: tuple[int, ...]
     dtype: str
 
+    @property
+    def num_bytes(self) -> int:
+        """Size in the file."""
+        bits = int(re.search(r"\d+", self.dtype)[0]) if self.dtype != "BOOL" else 8
+        return math.prod(self.shape) * bits // 8
+
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
@@ -56,22 +63,40 @@ def list_weights(directory: Path) -> dict[str, StoredWeight]:
     Raises:
         CheckpointError: no safetensors files, a damaged or missing one, or an index that disagrees with them.
     """
+    weights, problems = scan_weights(directory)
+    if problems:
+        raise CheckpointError("\n".join(problems))
+    return weights
+
+
+def scan_weights(directory: Path) -> tuple[dict[str, StoredWeight], list[str]]:
+    """List the tensors that can be read, and what is wrong with the rest; see `list_weights`."""
     weights: dict[str, StoredWeight] = {}
-    indexed = _read_index(directory)
+    problems = []
+    try:
+        indexed = _read_index(directory)
+    except CheckpointError as error:
+        return {}, [str(error)]
+    unreadable = set()
     for file in sorted({directory / name for name in indexed.values()}) or [directory / SINGLE_FILE]:
-        with _open(file) as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - a safetensors file is not iterable
-                if name in weights:
-                    raise CheckpointError(f"{name} is stored twice, in {weights[name].file} and in {file}")
-                header = tensors.get_slice(name)
-                weights[name] = StoredWeight(name, file, tuple(header.get_shape()), header.get_dtype())
-    found = {name: weight.file.name for name, weight in weights.items()}
-    absent = [name for name, file in indexed.items() if found.get(name) != file]
-    if absent:
-        raise CheckpointError(
+        try:
+            found = _read_header(file)
+        except CheckpointError as error:
+            problems.append(str(error))
+            unreadable.add(file.name)
+            continue
+        problems += [
+            f"{name} is stored twice, in {weights[name].file} and in {file}"
+            for name in found.keys() & weights
+        ]
+        weights = found | weights
+    places = {name: weight.file.name for name, weight in weights.items()}
+    absent = [n for n, file in indexed.items() if places.get(n) != file and file not in unreadable]
+    if absent and not problems:
+        problems.append(
             f"{directory / INDEX_FILE} lists {len(absent)} weights that their files lack, such as {absent[0]}"
         )
-    return weights
+    return weights, problems
 
 
 def read_weights(
@@ -89,6 +114,15 @@ def read_weights(
         with _open(file, str(device) if device.type == "cuda" else "cpu") as tensors:
             for weight in members:
                 yield weight, tensors.get_tensor(weight.name)
+
+
+def _read_header(file: Path) -> dict[str, StoredWeight]:
+    with _open(file) as tensors:
+        slices = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118 - not iterable
+        return {
+            name: StoredWeight(name, file, tuple(header.get_shape()), header.get_dtype())
+            for name, header in slices.items()
+        }
 
 
 def _read_index(directory: Path) -> dict[str, str]:

@@ -35,7 +35,7 @@ _LANGUAGE_SIZES = (
     *("vocab_size", "hidden_size", "intermediate_size"),
     *("num_hidden_layers", "num_attention_heads"),
 )
-_LANGUAGE_KEYS = (
+ORIGINAL_LANGUAGE_KEYS = (
     *(*_LANGUAGE_SIZES, "num_key_value_heads", "hidden_act", "max_position_embeddings", "rms_norm_eps"),
     *("rope_theta", "rope_scaling", "rope_parameters"),
     *("use_sliding_window", "sliding_window", "max_window_layers"),
@@ -90,7 +90,7 @@ def _read_original(config: Values, directory: Path) -> Geometry:
     if config.get("rope_theta") is None and not config.get("rope_parameters"):
         raise CheckpointError("config.json has no rope_theta: the language model needs it")
     _check_sizes(config, _LANGUAGE_SIZES)  # before the defaults of Qwen2Config stand in for what is absent
-    language = Qwen2Config(**{key: config[key] for key in _LANGUAGE_KEYS if key in config})
+    language = Qwen2Config(**{key: config[key] for key in ORIGINAL_LANGUAGE_KEYS if key in config})
     _check_language(language)
     tower, num_deleted_blocks = config.get("mm_vision_tower_config"), 0
     if tower is None:

@@ -8,7 +8,12 @@ from typer.testing import CliRunner
 from llava_scissor._version import __version__
 from llava_scissor.cli import app
 
-HELP = {("--help",): "help.txt", ("ask", "--help"): "ask_help.txt", ("demo", "--help"): "demo_help.txt"}
+HELP = {
+    ("--help",): "help.txt",
+    ("ask", "--help"): "ask_help.txt",
+    ("demo", "--help"): "demo_help.txt",
+    ("inspect", "--help"): "inspect_help.txt",
+}
 
 
 @pytest.mark.parametrize("arguments", HELP)
