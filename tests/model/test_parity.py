@@ -13,6 +13,7 @@ from llava_scissor.generation.decoding import generate_ids
 from llava_scissor.model import OneVision, load_model
 from llava_scissor.model.pooling import pool_frames
 from tests.model.checkpoints import (
+    LANGUAGE,
     REAL_GRID_TOWER,
     VIDEO_ID,
     build_reference,
@@ -93,15 +94,53 @@ class TestEveryLayout:
         assert generate_ids(model, embeds, GenerationConfig(max_new_tokens=12)) == expected.tolist()
 
 
-def test_the_grid_of_the_real_tower(tmp_path):
-    reference = build_reference(REAL_GRID_TOWER)
-    model = load_model(
-        save_original(reference, tmp_path, mm_vision_tower_config=REAL_GRID_TOWER), device="cpu"
-    )
-    frames = pixels(2, size=384)
+@pytest.fixture(scope="module", params=["original", "huggingface-2024"])
+def real_grid(request, tmp_path_factory):
+    """Few and narrow layers, but the frames and patches of the real tower: 384 / 14 -> 27 x 27 -> 14 x 14."""
+    reference = build_reference(REAL_GRID_TOWER, language=LANGUAGE | {"max_position_embeddings": 2048})
+    directory = tmp_path_factory.mktemp(request.param)
+    if request.param == "original":
+        tower = {"mm_vision_tower_config": REAL_GRID_TOWER, "max_position_embeddings": 2048}
+        save_original(reference, directory, **tower)
+    else:
+        save_huggingface(reference, directory, "2024")
+    return reference, directory
+
+
+def visual_tokens(network, video):
+    return network.model.get_video_features(video[None]).pooler_output[0, :-1]
+
+
+def test_the_grid_of_the_real_tower(real_grid):
+    reference, directory = real_grid
+    model, frames = load_model(directory, device="cpu"), pixels(3, size=384)
+    patches = reference.model.vision_tower(frames, output_hidden_states=True).hidden_states[-1]
+    assert patches.shape == (3, 729, 32)
+    assert_close(model.vision_tower(frames).last_hidden_state, patches)
     tokens = model.encode_video(frames)
-    assert tokens.shape == (2, 196, 48)
-    assert_close(tokens.flatten(0, 1), reference.model.get_video_features(frames[None]).pooler_output[0, :-1])
+    assert tokens.shape == (3, 196, 48)
+    assert_close(tokens.flatten(0, 1), visual_tokens(reference, frames))
+    ids = reference_ids(model, num_frames=3)
+    assert_close(model(frames, QUESTION), reference(ids, pixel_values_videos=frames[None]).logits[0])
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_the_grid_of_the_real_tower_in_low_precision(dtype, real_grid):
+    """At most twice the error of plain PyTorch in the same dtype, at the visual tokens and at the logits."""
+    reference, directory = real_grid
+    model, frames = load_model(directory, device="cpu", dtype=dtype), pixels(3, size=384)
+    plain = copy.deepcopy(reference).to(getattr(torch, dtype))
+    ids = reference_ids(model, num_frames=3)
+
+    def logits(network, video):
+        return network(ids, pixel_values_videos=video[None]).logits[0]
+
+    ours = {visual_tokens: model.encode_video(frames).flatten(0, 1), logits: model(frames, QUESTION)}
+    for stage, found in ours.items():
+        exact = stage(reference, frames)
+        error = (found.float() - exact).norm() / exact.norm()
+        plain_error = (stage(plain, frames.to(plain.dtype)).float() - exact).norm() / exact.norm()
+        assert 0 < error <= 2 * plain_error
 
 
 def test_an_earlier_layer_of_the_tower(tmp_path):
