@@ -200,7 +200,13 @@ def _answer(config: Config, options: AskOptions, on_text: Callable[[str], None] 
     compressor = build_compressor(config.compression)
     logger.info("loading %s", settings.path)
     model = load_model(
-        settings.path, settings.device, settings.dtype, settings.attn_implementation, compressor
+        settings.path,
+        settings.device,
+        settings.dtype,
+        settings.attn_implementation,
+        compressor,
+        device_map=settings.device_map,
+        quantization=settings.quantization,
     )
     logger.info("asking about %s on %s in %s", options.video, model.device, model.dtype)
     return ask_model(model, options.video, options.question, config.video, config.generation, on_text)

@@ -41,7 +41,16 @@ PUBLIC_COMPRESSION = [
     "compress",
     "compress_batch",
 ]
-OPTIONAL = ["beartype", "bitsandbytes", "decord", "flash_attn", "hypothesis", "networkx", "pytest", "torchvision"]
+OPTIONAL = [
+    "beartype",
+    "bitsandbytes",
+    "decord",
+    "flash_attn",
+    "hypothesis",
+    "networkx",
+    "pytest",
+    "torchvision",
+]
 
 IMPORT_ALL_WITHOUT = """
 import importlib, pkgutil, sys

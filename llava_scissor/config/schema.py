@@ -148,6 +148,32 @@ class ModelConfig(Section):
         description="Attention kernel. auto: flash_attention_2 if it is installed and the device is CUDA, "
         "else sdpa.",
     )
+    device_map: Literal["auto"] | None = Field(
+        default=None,
+        description="auto: spread the layers of the language model over all GPUs, then the memory of the host, "
+        "then the disk, for models that are larger than one GPU. Null: everything on model.device.",
+    )
+    quantization: Literal["8bit", "4bit"] | None = Field(
+        default=None,
+        description="Linear layers of the language model in 8 or 4 bits. Needs the extra "
+        "llava-scissor[quantization], and one device. Null: all weights in model.dtype.",
+    )
+
+    @model_validator(mode="after")
+    def _check_devices(self) -> ModelConfig:
+        if self.device_map is not None and self.device != "auto":
+            raise KeyConflictError(
+                ("device", "device_map"),
+                f"got '{self.device}' and '{self.device_map}', expected only one of the two: "
+                "device_map 'auto' chooses the devices itself",
+            )
+        if self.device_map is not None and self.quantization is not None:
+            raise KeyConflictError(
+                ("device_map", "quantization"),
+                f"got '{self.device_map}' and '{self.quantization}', expected only one of the two: "
+                "a quantised model needs one device",
+            )
+        return self
 
 
 class VideoConfig(Section):

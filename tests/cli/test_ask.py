@@ -317,7 +317,10 @@ def test_model_compressor_and_settings_are_wired(room_calls: dict, video: str) -
     model = SimpleNamespace(device="cpu", dtype="float32")
     assert room_calls == {
         "build_compressor": ((config.compression,), {}),
-        "load_model": (("here", "cpu", "auto", "auto", "a compressor"), {}),
+        "load_model": (
+            ("here", "cpu", "auto", "auto", "a compressor"),
+            {"device_map": None, "quantization": None},
+        ),
         "ask": ((model, video, "What?", config.video, config.generation, None), {}),
     }
 

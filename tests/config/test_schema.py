@@ -27,7 +27,14 @@ SECTIONS = [ModelConfig, VideoConfig, CompressionConfig, GenerationConfig]
 
 def test_the_defaults_are_the_demo() -> None:
     assert to_dict(Config()) == {
-        "model": {"path": "demo", "device": "auto", "dtype": "auto", "attn_implementation": "auto"},
+        "model": {
+            "path": "demo",
+            "device": "auto",
+            "dtype": "auto",
+            "attn_implementation": "auto",
+            "device_map": None,
+            "quantization": None,
+        },
         "video": {"num_frames": None, "decoder": "pyav", "resize": "pil"},
         "compression": {
             "tau": None,
@@ -305,3 +312,22 @@ def test_importing_the_settings_does_not_import_torch() -> None:
     code = "import sys, llava_scissor.config; print({'torch', 'transformers'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"device_map": "auto", "device": "cpu"}, "'auto' chooses the devices itself"),
+        ({"device_map": "auto", "quantization": "4bit"}, "a quantised model needs one device"),
+        ({"quantization": "3bit"}, "8bit"),
+    ],
+)
+def test_devices_that_exclude_each_other(values, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ModelConfig(**values)
+
+
+def test_a_map_of_devices_and_quantisation_are_off_unless_asked_for() -> None:
+    assert (ModelConfig().device_map, ModelConfig().quantization) == (None, None)
+    assert ModelConfig(device_map="auto").device == "auto"
+    assert ModelConfig(quantization="4bit", device="cuda").quantization == "4bit"
