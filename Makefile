@@ -4,16 +4,23 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint check docs clean
+.PHONY: help demo test test-latest lint check docs clean
 
 help: ## show what can be made
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 demo: .venv/.run ## ask the shipped model about the shipped clips
 	$(BIN)/llava-scissor demo
 
 test: .venv/.dev ## run the tests
 	$(BIN)/python -m pytest -q
+
+test-latest: ## run the tests with the newest release of everything but torch, in .venv-latest
+	$(PYTHON) -m venv --clear .venv-latest
+	.venv-latest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --editable ".[dev]" \
+		$(shell grep '^torch==' constraints.txt)
+	.venv-latest/bin/python -m pip list --disable-pip-version-check
+	.venv-latest/bin/python -m pytest -q
 
 lint: .venv/.dev ## ruff, import-linter and pyright
 	$(BIN)/ruff check .
@@ -27,7 +34,7 @@ docs: .venv/.dev ## write docs/configuration.md from the settings
 	$(BIN)/python scripts/write_configuration_reference.py
 
 clean: ## remove the environment and caches
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist build
+	rm -rf .venv .venv-latest .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist build
 
 .venv/.run: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

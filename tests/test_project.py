@@ -120,7 +120,7 @@ def test_what_runs_on_a_change_is_make_check() -> None:
     makefile = read("Makefile")
     assert re.search(r"^check: lint test\b", makefile, re.MULTILINE)
     (phony,) = re.findall(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
-    described = re.findall(r"^([a-z]+):.*## ", makefile, re.MULTILINE)
+    described = re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE)
     assert sorted(phony.split()) == sorted(described)
 
 
