@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         Identity,
         Scissor,
         ScissorConfig,
+        StreamingScissor,
         build_compressor,
         compress,
         compress_batch,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _ROOM_OF = {
     **dict.fromkeys(["CompressionResult", "Compressor", "Identity", "Scissor"], "compression"),
+    **dict.fromkeys(["StreamingScissor"], "compression"),
     **dict.fromkeys(["build_compressor", "compress", "compress_batch"], "compression"),
     **dict.fromkeys(["Config", "ScissorConfig", "load_config"], "config"),
     **dict.fromkeys(["ScissorError"], "errors"),
@@ -47,6 +49,7 @@ __all__ = [
     "Scissor",
     "ScissorConfig",
     "ScissorError",
+    "StreamingScissor",
     "VideoClip",
     "__version__",
     "ask",

@@ -3,6 +3,7 @@
 from llava_scissor.compression.protocol import CompressionResult, Compressor, Identity
 from llava_scissor.compression.registry import build_compressor
 from llava_scissor.compression.scissor import Scissor, compress, compress_batch
+from llava_scissor.compression.streaming import StreamingScissor
 from llava_scissor.config import ScissorConfig
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Identity",
     "Scissor",
     "ScissorConfig",
+    "StreamingScissor",
     "build_compressor",
     "compress",
     "compress_batch",

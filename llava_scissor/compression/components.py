@@ -7,11 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Float, Int64
 from scipy.sparse import coo_array, csgraph
 from torch import Tensor
 
-from llava_scissor.compression.similarity import SimilarityBlock, TokenSets
+from llava_scissor.compression import precision
+from llava_scissor.compression.token_sets import FEW, Tile, TokenSets
+
+MANY_OPEN = 2**22
+"""Open pairs that are remembered; more are decided as they come."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,27 +44,83 @@ def connected_components(sets: TokenSets, tau: float) -> Components:
         Components of all B * n vertices. They are sorted by the index of their vertex of highest degree
         (ties: lowest index), so those of one set are contiguous and sets keep their order.
 
-    Cost: the similarities; memory for one block of them.
+    Cost: half the products of the looked-at rows with all tokens; memory for one block of them.
 
     Reference: LLaVA-Scissor (arXiv 2506.21862), section 3.1.
     """
-    labels = torch.arange(sets.num_vertices, device=sets.directions.unit.device)
-    degree = torch.zeros_like(labels)
-    is_sampled = sets.is_sampled()
-    for block in sets.blocks():
-        linked = _links(block, tau)
-        _add_degrees(degree, linked, block, is_sampled)
-        labels = _join(labels, linked, block)
-    return order_components(labels, degree)
+    return SimilarityGraph(sets, tau).components()
 
 
-def count_neighbours(sets: TokenSets, tau: float) -> Int64[Tensor, " v"]:
-    """Return the number of neighbours of each vertex in the same graphs (V,)."""
-    degree = torch.zeros(sets.num_vertices, dtype=torch.int64, device=sets.directions.unit.device)
-    is_sampled = sets.is_sampled()
-    for block in sets.repeated_blocks:
-        _add_degrees(degree, _links(block, tau), block, is_sampled)
-    return degree
+class SimilarityGraph:
+    """The graphs with an edge wherever similarity > tau: labels of their components, and degrees.
+
+    Most pairs are settled by a product with a bounded error. A pair that is open matters only if it could join two
+    components or decide which of a component's vertices has the highest degree; only then is it computed.
+
+    Attributes:
+        labels: a number for each vertex that is equal inside its component, below V (V,).
+        count: number of components.
+    """
+
+    def __init__(self, sets: TokenSets, tau: float):
+        """Find the components; see `connected_components`."""
+        self.sets, self.tau = sets, tau
+        self.labels = torch.arange(sets.num_vertices, device=sets.device)
+        self._degree = torch.zeros_like(self.labels)  # along edges that are settled
+        self._open: list[tuple[Tensor, Tensor]] = []
+        if tau < -1:
+            self.labels = self.labels // sets.directions.is_zero.shape[1]
+        elif tau < 1:
+            for tile in sets.tiles():
+                self._look_at(tile)
+            self._decide_between_components()
+        self.count = int((torch.bincount(self.labels, minlength=1) > 0).sum())
+
+    def components(self, labels: Int64[Tensor, " v"] | None = None) -> Components:
+        """Number the components, or a coarser partition, by the index of the vertex of highest degree."""
+        self.labels = self.labels if labels is None else labels
+        if self._open:
+            self._decide_between_leaders()
+        return order_components(self.labels, self._degree)
+
+    def _look_at(self, tile: Tile) -> None:
+        linked, u, v = _decide(self.sets, tile, self.tau)
+        self._degree.index_add_(0, tile.rows.flatten(), _count(linked, -1))
+        self._degree.index_add_(0, tile.columns.flatten(), _count(linked, -2))
+        self.labels = _join(self.labels, linked, tile)
+        self._open.append((u, v))
+        if sum(u.numel() for u, _ in self._open) > MANY_OPEN:
+            self._settle(*self._all_open())
+
+    def _all_open(self) -> tuple[Tensor, Tensor]:
+        u, v = (torch.cat(part) for part in zip(*self._open, strict=True))
+        self._open.clear()
+        return u, v
+
+    def _settle(self, u: Tensor, v: Tensor) -> None:
+        """Compute some pairs and add the edges among them."""
+        order = u.argsort()
+        u, v = u[order], v[order]
+        is_edge = self.sets.exceeds(u, v, self.tau)
+        u, v = u[is_edge], v[is_edge]
+        self._degree += torch.bincount(torch.cat([u, v]), minlength=self._degree.numel())
+        self.labels = label_edges(self.labels.numel(), self.labels[u], self.labels[v])[self.labels]
+
+    def _decide_between_components(self) -> None:
+        if self._open:
+            u, v = self._all_open()
+            matters = self.labels[u] != self.labels[v]
+            self._settle(u[matters], v[matters])
+            self._open.append((u[~matters], v[~matters]))
+
+    def _decide_between_leaders(self) -> None:
+        """Settle the open pairs of vertices that could have their component's highest degree."""
+        u, v = self._all_open()
+        most = self._degree + torch.bincount(torch.cat([u, v]), minlength=self._degree.numel())
+        highest = torch.zeros_like(most).scatter_reduce_(0, self.labels, self._degree, "amax")
+        could_lead = most >= highest[self.labels]
+        matters = could_lead[u] | could_lead[v]
+        self._settle(u[matters], v[matters])
 
 
 def order_components(labels: Int64[Tensor, " v"], degree: Int64[Tensor, " v"]) -> Components:
@@ -73,14 +133,15 @@ def order_components(labels: Int64[Tensor, " v"], degree: Int64[Tensor, " v"]) -
     Returns:
         The same partition with labels 0..count-1.
     """
-    index = torch.arange(labels.numel(), device=labels.device)
-    highest = torch.full_like(labels, -1).scatter_reduce(0, labels, degree, "amax")
-    is_leader = degree == highest[labels]
-    leader = torch.full_like(labels, labels.numel()).scatter_reduce(
-        0, labels, index.where(is_leader, labels.numel()), "amin"
-    )
-    leaders, ordered = leader[labels].unique(return_inverse=True)
-    return Components(ordered, leaders.numel())
+    size = labels.numel()
+    index = torch.arange(size, device=labels.device)
+    rank = degree * size + (size - 1 - index)  # highest degree, then lowest index
+    highest = torch.full_like(labels, -1).scatter_reduce_(0, labels, rank, "amax")
+    is_used = highest >= 0
+    is_leader = torch.zeros_like(is_used)
+    is_leader[(size - 1 - highest % size)[is_used]] = True
+    number = is_leader.cumsum(0) - 1
+    return Components(number[size - 1 - highest[labels] % size], int(is_used.sum()))
 
 
 def label_edges(
@@ -137,30 +198,62 @@ def _label_with_torch(num_vertices: int, u: Tensor, v: Tensor) -> Tensor:
     return labels
 
 
-def _links(block: SimilarityBlock, tau: float) -> Bool[Tensor, "g r n"]:
-    """Tell which rows and columns are neighbours; a token is not its own."""
-    linked = block.values > tau
-    return linked.scatter_(2, (block.rows - block.columns[:, :1])[..., None], False)
+def _decide(sets: TokenSets, tile: Tile, tau: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Tell which pairs of a tile are edges (1 or 0), and which pairs (u, v) are open."""
+    for screened in sets.screened(tile):
+        values = screened.values
+        low, high = precision.bracket(tau, screened.error, values.dtype)
+        linked = sets.only_pairs(torch.gt(values, high, out=torch.empty_like(values)), tile)
+        is_open = sets.only_pairs(torch.ge(values, low, out=torch.empty_like(values)), tile).sub_(linked)
+        places = find_nonzero(is_open, values.numel() // FEW)
+        if places is not None:
+            return linked, *pairs_at(tile, places)
+    values = sets.exact(tile)
+    linked = sets.only_pairs(values.gt_(precision.round_down(tau, values.dtype)), tile)
+    nothing = tile.rows.new_zeros(0)
+    return linked, nothing, nothing
 
 
-def _join(labels: Tensor, linked: Tensor, block: SimilarityBlock) -> Tensor:
-    """Unite the components that a block's edges connect.
+def find_nonzero(mask: Float[Tensor, "g r c"], limit: int) -> Int64[Tensor, " e"] | None:
+    """Return the flat places of a mask's nonzero elements, or None if there are more than `limit`."""
+    flat, width = mask.flatten(), 8 // mask.element_size()
+    if flat.numel() % width:
+        places = flat.nonzero()[:, 0]
+    else:  # several elements at a time: most are zero
+        word = flat.view(torch.int64).nonzero()[:, 0]
+        if word.numel() > limit:
+            return None
+        few, place = flat.view(-1, width)[word].nonzero(as_tuple=True)
+        places = word[few] * width + place
+    return places if places.numel() <= limit else None
 
-    A first round takes one edge of each row; what it leaves between different components is usually little.
+
+def pairs_at(tile: Tile, places: Int64[Tensor, " e"]) -> tuple[Int64[Tensor, " e"], Int64[Tensor, " e"]]:
+    """Return the vertices of row and column at flat places of a tile."""
+    num_rows, num_columns = tile.rows.shape[1], tile.columns.shape[1]
+    row = places // num_columns
+    return tile.rows.flatten()[row], tile.columns.flatten()[
+        row // num_rows * num_columns + places % num_columns
+    ]
+
+
+def _join(labels: Tensor, linked: Tensor, tile: Tile) -> Tensor:
+    """Unite the components that a tile's edges connect.
+
+    Few edges are listed. Of many, each row takes its first; what that leaves between different components is
+    usually little.
     """
-    has_neighbour, first = linked.view(torch.uint8).max(dim=-1)
-    picked = has_neighbour.bool()
-    u, v = block.rows[picked], block.columns.gather(1, first)[picked]
-    labels = label_edges(labels.numel(), labels[u], labels[v])[labels]
-    linked &= labels[block.rows][..., None] != labels[block.columns][:, None]
-    sets, rows, columns = linked.nonzero(as_tuple=True)
-    u, v = block.rows[sets, rows], block.columns[sets, columns]
-    return label_edges(labels.numel(), labels[u], labels[v])[labels]
+    while True:
+        places = find_nonzero(linked, linked.numel() // FEW)
+        if places is not None:
+            u, v = pairs_at(tile, places)
+            return label_edges(labels.numel(), labels[u], labels[v])[labels]
+        has_neighbour, first = linked.max(dim=-1)
+        picked = has_neighbour > 0
+        u, v = tile.rows[picked], tile.columns.gather(1, first)[picked]
+        labels = label_edges(labels.numel(), labels[u], labels[v])[labels]
+        linked = linked.mul_(labels[tile.rows][..., None] != labels[tile.columns][:, None])
 
 
-def _add_degrees(degree: Tensor, linked: Tensor, block: SimilarityBlock, is_sampled: Tensor | None) -> None:
-    """Count the neighbours of the rows and, of tokens that have no row, those among the rows."""
-    degree.index_add_(0, block.rows.flatten(), linked.sum(-1).flatten())
-    if is_sampled is not None:
-        counts = linked.sum(-2).masked_fill_(is_sampled[block.columns], 0)
-        degree.index_add_(0, block.columns.flatten(), counts.flatten())
+def _count(mask: Tensor, dim: int) -> Int64[Tensor, " k"]:
+    return mask.sum(dim, dtype=torch.float32).flatten().long()

@@ -1,177 +1,120 @@
-"""The maximum spanning forest of similarity graphs: the components at every threshold at once.
+"""Merging components along the strongest links between them, to an exact number.
 
-Single-linkage theory: the components at any tau are the trees left when the forest's edges of weight <= tau are
-cut. So an exact number of components is reached by keeping the strongest edges of the forest, whatever the
-distribution of the similarities.
+Single-linkage theory: the components at any threshold are the trees left of a maximum spanning forest when its
+edges of weight <= tau are cut. So from the components at one threshold, fewer are reached one by one along the
+strongest edges below it, as by Kruskal's algorithm, whatever the distribution of the similarities.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
+import numpy as np
 import torch
 from jaxtyping import Float32, Int64
+from scipy.sparse import coo_array, csgraph
 from torch import Tensor
 
-from llava_scissor.compression.components import follow, label_edges
-from llava_scissor.compression.similarity import SimilarityBlock, TokenSets
+from llava_scissor.compression import precision
+from llava_scissor.compression.components import find_nonzero, label_edges, pairs_at
+from llava_scissor.compression.token_sets import FEW, Tile, TokenSets
+
+EVERYTHING = -2.0
+"""A threshold below every similarity."""
 
 
-@dataclass(frozen=True, eq=False)
-class Forest:
-    """A maximum spanning tree of each set, strongest edges first (ties: lowest vertices first).
+def merge_strongest(
+    sets: TokenSets, labels: Int64[Tensor, " v"], num_merges: int, tau: float, depth: float
+) -> Int64[Tensor, " v"]:
+    """Merge components of the graph at `tau` along the strongest edges between them.
 
-    Attributes:
-        u: one end of each edge (E,).
-        v: the other end (E,).
-        weight: similarity of the two, never increasing (E,).
-        num_vertices: vertices of all sets; E = num_vertices - number of sets.
-    """
-
-    u: Int64[Tensor, " e"]
-    v: Int64[Tensor, " e"]
-    weight: Float32[Tensor, " e"]
-    num_vertices: int
-
-    def cut(self, num_components: int) -> Int64[Tensor, " v"]:
-        """Keep the strongest edges until exactly `num_components` trees remain.
-
-        Args:
-            num_components: from the number of sets to `num_vertices`.
-
-        Returns:
-            A number for each vertex that is equal inside its tree.
-        """
-        kept = self.num_vertices - num_components
-        return label_edges(self.num_vertices, self.u[:kept], self.v[:kept])
-
-    def num_components(self, tau: float) -> int:
-        """Return how many trees remain if edges of weight <= tau are cut."""
-        return self.num_vertices - int((self.weight > tau).sum())
-
-    def threshold(self, num_components: int, near: float) -> float:
-        """Return a threshold that the cut to `num_components` amounts to.
-
-        Every threshold from the strongest edge that is dropped up to the weakest that is kept does. This is
-        `near` if it lies between them, else the lower one, or just below the upper one where none is dropped.
-        """
-        kept = self.num_vertices - num_components
-        dropped = float(self.weight[kept]) if kept < self.weight.numel() else -math.inf
-        weakest = float(self.weight[kept - 1]) if kept else math.inf
-        if dropped <= near < weakest:
-            return near
-        return weakest - 1e-6 if dropped == -math.inf else dropped
-
-
-def maximum_spanning_forest(sets: TokenSets) -> Forest:
-    """Find a maximum spanning tree of each set's similarity graph (Boruvka's algorithm).
-
-    In every round each tree takes its strongest edge to another tree, all sets at once; the number of trees at
-    least halves. Equal weights are ordered by the edge's lower, then higher vertex. Where the sets are sampled,
-    only edges with a sampled end exist; they still connect everything.
+    Equal weights are ordered by the edge's lower, then higher vertex. Where the sets are sampled, only edges with
+    a sampled end exist; they still connect everything.
 
     Args:
         sets: the tokens, B sets of n.
+        labels: a number for each vertex that is equal inside its component, below V.
+        num_merges: how many merges; at most the number of components less the number of sets.
+        tau: threshold that led to the components; no edge above it is left between two of them.
+        depth: how far below `tau` the edges are expected. A bad guess costs time only.
 
     Returns:
-        B * (n - 1) edges.
+        Labels of the merged components.
 
-    Cost: at most log2(n) passes over the similarities.
+    Cost: the similarities once, or a few times if the edges are found much further below.
     """
-    labels = torch.arange(sets.num_vertices, device=sets.directions.unit.device)
-    strongest = _Strongest(sets.num_vertices, labels.device)
-    edges: list[tuple[Tensor, Tensor]] = []
-    while True:
-        is_stale = strongest.forget(labels, everything=sets.sample is not None)
-        for block in sets.repeated_blocks:
-            _look(strongest, block, labels, is_stale)
-            if sets.sample is not None:
-                _look(strongest, _transposed(block), labels, is_stale)
-        key, weight = _strongest_edge_of_each_tree(labels, strongest)
-        root, is_taken = _hook(labels, key)
-        if not bool(is_taken.any()):
-            return _sorted_forest(edges, labels)
-        edges.append((key[is_taken], weight[is_taken]))
-        labels = root[labels]
+    while num_merges:
+        low = tau - depth if tau - depth > -1 else EVERYTHING
+        forest = _forest_above(sets, labels, low, num_merges)
+        taken = forest.u[:num_merges], forest.v[:num_merges]
+        labels = label_edges(labels.numel(), labels[taken[0]], labels[taken[1]])[labels]
+        num_merges -= len(taken[0])
+        assert low > EVERYTHING or not num_merges
+        depth *= 8
+    return labels
 
 
-class _Strongest:
-    """For each vertex its strongest edge to another tree: weight and neighbour, or -inf and -1 if none is known.
+class _Edges:
+    """Edges of a forest between components, strongest first (ties: lowest vertices first)."""
 
-    While the neighbour's tree stays another one, the edge remains the strongest; only then is it looked for again.
-    """
+    def __init__(self, weight: Float32[Tensor, " e"], u: Int64[Tensor, " e"], v: Int64[Tensor, " e"]):
+        self.weight, self.u, self.v = weight, u, v
 
-    def __init__(self, num_vertices: int, device: torch.device):
-        self.weight = torch.full((num_vertices,), -torch.inf, device=device)
-        self.neighbour = torch.full((num_vertices,), -1, device=device)
+    def with_others(self, others: list[_Edges], labels: Int64[Tensor, " v"]) -> _Edges:
+        """Return a maximum spanning forest of these and other edges."""
+        weight, u, v = (
+            torch.cat(part) for part in zip(*(e._columns() for e in [self, *others]), strict=True)
+        )
+        low, high = torch.minimum(u, v), torch.maximum(u, v)
+        order = (low * labels.numel() + high).argsort()
+        order = order[weight[order].argsort(descending=True, stable=True)]
+        kept = order[_spanning(labels[low[order]], labels[high[order]], labels.numel())]
+        return _Edges(weight[kept], low[kept], high[kept])
 
-    def forget(self, labels: Tensor, everything: bool) -> Tensor:
-        """Drop the edges that lead into the vertex's own tree, or all; return which vertices have none now."""
-        is_stale = (self.neighbour < 0) | (labels[self.neighbour] == labels) | everything
-        self.weight.masked_fill_(is_stale, -torch.inf)
-        self.neighbour.masked_fill_(is_stale, -1)
-        return is_stale
-
-
-def _look(strongest: _Strongest, block: SimilarityBlock, labels: Tensor, is_stale: Tensor) -> None:
-    """Find the strongest edges of the stale rows of a block; of equal ones that to the lowest vertex wins."""
-    sets, row = is_stale[block.rows].nonzero(as_tuple=True)
-    vertices = block.rows[sets, row]
-    trees = labels[block.columns]  # (g, n)
-    trees = trees if len(trees) == 1 else trees[sets]  # (1 or rows, n)
-    values = block.values.flatten(0, 1).index_select(0, sets * block.values.shape[1] + row)  # (rows, n)
-    best, column = values.masked_fill_(trees == labels[vertices][:, None], -torch.inf).max(dim=-1)
-    neighbour = block.columns[sets, column]
-    old, old_neighbour = strongest.weight[vertices], strongest.neighbour[vertices]
-    is_better = (best > old) | ((best == old) & (best > -torch.inf) & (neighbour < old_neighbour))
-    strongest.weight[vertices] = best.where(is_better, old)
-    strongest.neighbour[vertices] = neighbour.where(is_better, old_neighbour)
+    def _columns(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.weight, self.u, self.v
 
 
-def _transposed(block: SimilarityBlock) -> SimilarityBlock:
-    return SimilarityBlock(block.values.transpose(1, 2), block.columns, block.rows)
+def _forest_above(sets: TokenSets, labels: Tensor, low: float, num_wanted: int) -> _Edges:
+    """Find a maximum spanning forest of the edges between components with a similarity above `low`."""
+    nothing = labels.new_zeros(0)
+    forest = _Edges(torch.zeros(0, device=labels.device), nothing, nothing)
+    waiting: list[_Edges] = []
+    for tile in sets.tiles():
+        waiting.append(_edges_above(sets, tile, labels, low))
+        if sum(len(edges.u) for edges in waiting) > labels.numel():
+            forest, waiting = forest.with_others(waiting, labels), []
+            is_done = len(forest.u) >= num_wanted and float(forest.weight[num_wanted - 1]) == 1
+            if is_done and tile.is_last_of_rows and sets.sample is None:
+                return forest  # no edge is stronger, and those of later rows come after equal ones
+    return forest.with_others(waiting, labels)
 
 
-def _strongest_edge_of_each_tree(labels: Tensor, strongest: _Strongest) -> tuple[Tensor, Tensor]:
-    """Return for each tree its strongest outgoing edge as lower * V + higher vertex, and that edge's weight.
-
-    Both are indexed by the tree's label; trees without such an edge, and unused labels, have V * V.
-    """
-    size = labels.numel()
-    weight, partner = strongest.weight, strongest.neighbour
-    vertex = torch.arange(size, device=labels.device)
-    strength = torch.full_like(weight, -torch.inf).scatter_reduce(0, labels, weight, "amax")
-    is_candidate = (partner >= 0) & (weight == strength[labels])
-    edge = torch.minimum(vertex, partner) * size + torch.maximum(vertex, partner)
-    none = size * size
-    key = torch.full_like(labels, none).scatter_reduce(0, labels, edge.where(is_candidate, none), "amin")
-    return key, strength
-
-
-def _hook(labels: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
-    """Unite each tree with the one its edge leads to.
-
-    Returns:
-        The new label of each old one, and which trees' edges were used. Two trees that choose each other form a
-        cycle; the edge of its lowest tree is left out, and so any cycle that rounding could produce is broken.
-    """
-    size = labels.numel()
-    tree = torch.arange(size, device=labels.device)
-    has_edge = key < size * size
-    low, high = labels[(key // size).where(has_edge, 0)], labels[(key % size).where(has_edge, 0)]
-    parent = torch.where(low == tree, high, low).where(has_edge, tree)
-    root = follow(parent)
-    return root, has_edge & (root != tree)
+def _edges_above(sets: TokenSets, tile: Tile, labels: Tensor, low: float) -> _Edges:
+    """List the edges of a tile between different components with a similarity above `low`."""
+    differs = labels[tile.rows][..., None] != labels[tile.columns][:, None]
+    for screened in sets.screened(tile):
+        values = screened.values
+        least, _ = precision.bracket(low, screened.error, values.dtype)
+        is_open = sets.only_pairs(torch.ge(values, least, out=torch.empty_like(values)), tile).mul_(differs)
+        places = find_nonzero(is_open, values.numel() // FEW)
+        if places is not None:
+            u, v = pairs_at(tile, places)
+            is_edge = sets.exceeds(u, v, low)
+            u, v = u[is_edge], v[is_edge]
+            return _Edges(sets.similarity(u, v), u, v)
+    values = sets.exact(tile)
+    is_edge = sets.only_pairs((values > precision.round_down(low, values.dtype)).float(), tile).mul_(differs)
+    places = is_edge.flatten().nonzero()[:, 0]
+    return _Edges(values.flatten()[places], *pairs_at(tile, places))
 
 
-def _sorted_forest(edges: list[tuple[Tensor, Tensor]], labels: Tensor) -> Forest:
-    size = labels.numel()
-    if not edges:
-        nothing = labels.new_zeros(0)
-        return Forest(nothing, nothing, torch.zeros(0, device=labels.device), size)
-    key, weight = (torch.cat(part) for part in zip(*edges, strict=True))
-    by_key = key.argsort()
-    order = by_key[weight[by_key].argsort(descending=True, stable=True)]
-    key = key[order]
-    return Forest(key // size, key % size, weight[order], size)
+def _spanning(u: Tensor, v: Tensor, num_vertices: int) -> Int64[Tensor, " e"]:
+    """Return which edges Kruskal's algorithm takes, given in order; ascending."""
+    # Edges between the same two components: the first counts.
+    key = torch.minimum(u, v) * num_vertices + torch.maximum(u, v)
+    distinct, inverse = key.unique(return_inverse=True)
+    place = torch.arange(len(key), device=key.device)
+    first = torch.full_like(distinct, len(key)).scatter_reduce_(0, inverse, place, "amin").cpu().numpy()
+    ends = distinct.cpu().numpy()
+    ranked = coo_array((first + 1.0, (ends // num_vertices, ends % num_vertices)), shape=(num_vertices,) * 2)
+    tree = csgraph.minimum_spanning_tree(ranked.tocsr())
+    return torch.from_numpy(np.sort(tree.data).astype(np.int64) - 1).to(key.device)

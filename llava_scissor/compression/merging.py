@@ -6,9 +6,17 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
-from llava_scissor.compression.similarity import BLOCK_ENTRIES, Directions
+from llava_scissor.compression import precision
+from llava_scissor.compression.components import find_nonzero
+from llava_scissor.compression.similarity import (
+    Directions,
+    rough_similarity_of_pairs,
+    similarity_of_all,
+    similarity_of_pairs,
+)
+from llava_scissor.compression.token_sets import FEW, default_block_size
 
-ROWS_EACH = 2**14
+ROWS_EACH = 2**11
 """Tokens converted to float32 at a time."""
 
 
@@ -46,7 +54,10 @@ def mean_by_label(
 
 
 def assign_to_nearest(
-    tokens: Directions, representatives: Directions, component: Int64[Tensor, " n"]
+    tokens: Directions,
+    representatives: Directions,
+    component: Int64[Tensor, " n"],
+    block_size: int | None = None,
 ) -> Int64[Tensor, " n"]:
     """Find for each token the most similar representative (ties: lowest index).
 
@@ -56,6 +67,7 @@ def assign_to_nearest(
         component: the component of each token. A zero-norm token, which is similar to nothing, goes to its own,
             and so does every token if all representatives have zero norm; no other token goes to a
             representative of zero norm.
+        block_size: similarities held at a time; None for the device's default.
 
     Returns:
         Index of a representative for each token (N,).
@@ -63,17 +75,56 @@ def assign_to_nearest(
     Cost: N * K * D multiply-adds; memory for one block of similarities.
     """
     count = representatives.is_zero.numel()
+    rows_each = max(1, (block_size or default_block_size(component.device)) // count)
     nearest = torch.empty_like(component)
-    for rows in torch.arange(component.numel()).split(max(1, BLOCK_ENTRIES // count)):
-        block = slice(int(rows[0]), int(rows[-1]) + 1)
-        similarity = tokens.unit[block] @ representatives.unit.T
-        if representatives.has_zero:
-            similarity.masked_fill_(representatives.is_zero, -torch.inf)
-        nearest[block] = similarity.argmax(dim=1)
+    for first in range(0, len(component), rows_each):
+        rows = slice(first, first + rows_each)
+        nearest[rows] = _nearest(tokens, rows, representatives)
     if not (tokens.has_zero or representatives.has_zero):
         return nearest
     keeps_own = tokens.is_zero | representatives.is_zero.all()
     return component.where(keeps_own, nearest)
+
+
+def _nearest(tokens: Directions, rows: slice, representatives: Directions) -> Int64[Tensor, " r"]:
+    """Find the nearest of some tokens: a product with a bounded error names the candidates, similarity decides."""
+    targets = representatives.unit
+    for (left, left_error), (right, right_error) in zip(tokens.formats, representatives.formats, strict=True):
+        values = precision.product(left[None, rows], right[None])[0]
+        if representatives.has_zero:
+            values.masked_fill_(representatives.is_zero, -torch.inf)
+        error = precision.product_error(left.dtype, left.shape[1], left_error, right_error)
+        best, nearest = values.max(dim=1)
+        enough = best.float().clamp_(max=1) - 2 * error
+        lowest = torch.nextafter(enough.to(values.dtype), best.new_tensor(-torch.inf))
+        is_candidate = values.ge_(lowest[:, None])
+        is_contested = (is_candidate.sum(1, dtype=torch.float32) > 1) & ~tokens.is_zero[rows]
+        places = find_nonzero(is_candidate.mul_(is_contested[:, None])[None], values.numel() // FEW)
+        if places is not None:
+            return _decide(nearest, tokens.unit[rows], targets, places)
+    values = similarity_of_all(tokens.unit[rows][None], targets[None])[0]
+    if representatives.has_zero:
+        values.masked_fill_(representatives.is_zero, -torch.inf)
+    return values.argmax(dim=1)
+
+
+def _decide(nearest: Tensor, left: Tensor, right: Tensor, places: Tensor) -> Int64[Tensor, " r"]:
+    """Compare the candidates, given as flat places of (row, representative), by their similarity."""
+    row, column = places // len(right), places % len(right)
+    similarity, error = rough_similarity_of_pairs(left, row, right, column)
+    is_best = similarity >= _best_of_row(similarity, row, len(left))[row] - 2 * error
+    row, column, similarity = row[is_best], column[is_best], similarity[is_best]
+    is_open = torch.bincount(row, minlength=len(left))[row] > 1
+    if error and bool(is_open.any()):
+        similarity[is_open] = similarity_of_pairs(left, row[is_open], right, column[is_open])
+        is_best = similarity == _best_of_row(similarity, row, len(left))[row]
+        row, column = row[is_best], column[is_best]
+    best = torch.full_like(nearest, len(right)).scatter_reduce_(0, row, column, "amin")
+    return best.where(best < len(right), nearest)
+
+
+def _best_of_row(values: Tensor, row: Tensor, num_rows: int) -> Tensor:
+    return values.new_full((num_rows,), -torch.inf).scatter_reduce_(0, row, values, "amax")
 
 
 def merge(

@@ -1,8 +1,8 @@
 """Meeting an exact number of tokens.
 
-Whatever threshold the spatial step uses, cutting the temporal forest at the right place leaves exactly as many
-tokens as wanted. The place of that cut is a threshold, too; the more the spatial step merges, the higher it lies.
-The two steps share one threshold where both are equal, and that point is searched by the secant method.
+The two steps share one threshold. It is searched so that they leave the wanted number of tokens or a few more, and
+those are merged along the strongest links that remain. The search begins on a few frames, where a trial costs
+little, and moves on to twice as many each time.
 """
 
 from __future__ import annotations
@@ -10,16 +10,24 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from llava_scissor.compression.components import Components, count_neighbours, order_components
-from llava_scissor.compression.linkage import Forest, maximum_spanning_forest
-from llava_scissor.compression.similarity import TokenSets
+from llava_scissor.compression.components import SimilarityGraph
+from llava_scissor.compression.linkage import merge_strongest
 from llava_scissor.compression.steps import SpatialStep, TwoSteps, Video
 
-MAX_TRIALS = 5
-"""Temporal forests computed at most in search of the shared threshold."""
+CLOSE_ENOUGH = 0.1
+"""A threshold that leaves at most this share of the budget too many ends the search."""
 
-CLOSE_ENOUGH = 0.05
-"""A threshold at which the two steps come this close to the budget, as a share of it, ends the search."""
+AIM = 0.05
+"""The share of the budget too many that the search aims at."""
+
+MAX_TRIALS = 16
+"""Thresholds tried at most on one number of frames."""
+
+FEWEST_FRAMES = 8
+"""Frames on which the search begins."""
+
+STEP = 2.0**-16
+"""Thresholds that are tried are multiples of this; closer ones are not told apart."""
 
 
 def meet_budget(video: Video, target: int, tau: float | None) -> TwoSteps:
@@ -31,87 +39,117 @@ def meet_budget(video: Video, target: int, tau: float | None) -> TwoSteps:
         tau: threshold to start from and never exceed; None for no limit.
 
     Returns:
-        The steps with the effective threshold: where the temporal forest was cut, never above `tau`.
+        The steps, with the threshold at which they leave `target` components or up to a tenth more, of which the
+        most similar are merged. Where no such threshold is found, it is the lowest known to leave more.
     """
-    at_tau = None if tau is None else video.two_steps(tau)
-    if at_tau is not None and at_tau.temporal.count <= target:
-        return at_tau
-    trial = _search(video, target, 1.0 if tau is None else tau)
-    temporal = _cut(trial.forest, target, trial.spatial.sets, trial.cut)
-    return TwoSteps(trial.spatial, temporal, trial.cut)
-
-
-def _cut(forest: Forest, num_components: int, sets: TokenSets, tau: float) -> Components:
-    """Cut the forest of some sets and order the trees as components at `tau`."""
-    return order_components(forest.cut(num_components), count_neighbours(sets, tau))
+    search = _Search(float(target), limit=1.0 if tau is None else tau)
+    if tau is not None:
+        trial = search.run(video, tau)
+        if trial.count <= target:
+            return TwoSteps(trial.spatial, trial.graph.components(), tau)
+    guess, search.slope = _guess(video, target, search.limit)
+    trial = search.until_close(video, guess)
+    depth = (math.log(trial.count / target) + 0.02) / search.slope
+    labels = merge_strongest(trial.spatial.sets, trial.graph.labels, trial.count - target, trial.tau, depth)
+    return TwoSteps(trial.spatial, trial.graph.components(labels), trial.tau)
 
 
 @dataclass(frozen=True, eq=False)
 class _Trial:
-    """The two steps with a threshold for the spatial one and the whole forest of the temporal one.
-
-    Attributes:
-        tau: threshold of the spatial step.
-        cut: threshold of the temporal step that meets the budget; `tau` itself where that does.
-        excess: tokens above the budget if both used `tau`, as a share of the budget.
-    """
+    """The two steps at one threshold."""
 
     tau: float
     spatial: SpatialStep
-    forest: Forest
-    cut: float
-    excess: float
+    graph: SimilarityGraph
+
+    @property
+    def count(self) -> int:
+        return self.graph.count
 
 
-def _try(video: Video, frames: Forest, target: int, tau: float) -> _Trial:
-    # The frames are cut by the weights that the search looks at: similarities computed again can differ in
-    # their last bit, which would miss the budget where many are nearly equal.
-    spatial = video.spatial_step(_cut(frames, frames.num_components(tau), video.frames, tau))
-    forest = maximum_spanning_forest(spatial.sets)
-    excess = forest.num_components(tau) / target - 1
-    return _Trial(tau, spatial, forest, forest.threshold(target, tau), excess)
+@dataclass(eq=False)
+class _Search:
+    """The search on one number of frames.
 
-
-def _search(video: Video, target: int, limit: float) -> _Trial:
-    """Return the trial that comes closest to the budget with one threshold for both steps.
-
-    Args:
-        video: N tokens.
-        target: the budget.
-        limit: highest threshold allowed; 1 allows all.
+    Attributes:
+        target: number of tokens wanted.
+        limit: highest threshold allowed.
+        slope: growth of the logarithm of the number of tokens with the threshold, as last seen.
+        too_few: the trial with the highest threshold known to leave too few.
+        enough: the trial with the lowest threshold known to leave enough.
+        num_trials: so far.
     """
-    frames = maximum_spanning_forest(video.frames)
 
-    def threshold(num_spatial: int) -> float:
-        """The highest threshold at which the spatial step keeps no fewer tokens; equal weights merge together."""
-        num_merges = video.num_tokens - num_spatial
-        return float(frames.weight[num_merges]) if num_merges < len(frames.weight) else -1.0
+    target: float
+    limit: float
+    slope: float = 40.0
+    too_few: _Trial | None = None
+    enough: _Trial | None = None
+    num_trials: int = 0
 
-    lowest, highest = threshold(target), limit
-    trials: list[_Trial] = []
-    tau = min(threshold(math.isqrt(target * video.num_tokens)), highest)
-    while len(trials) < MAX_TRIALS:
-        trials.append(_try(video, frames, target, tau))
-        if abs(trials[-1].excess) <= CLOSE_ENOUGH:
-            break
-        if trials[-1].cut < tau:
-            highest = tau
+    def run(self, video: Video, tau: float) -> _Trial:
+        """Run the steps at a threshold and narrow the interval."""
+        trial = _Trial(tau, *video.graphs(tau))
+        if self.excess(trial) < 0:
+            self.too_few = trial
         else:
-            lowest = tau
-        tau = _where_equal(trials[-2:])
-        if not lowest < tau < highest:
-            tau = (lowest + highest) / 2
-        if not lowest < tau < highest:
-            break
-    # The spatial step at the limit itself leaves so many tokens that the cut lies below the limit.
-    allowed = [t for t in trials if t.cut <= limit] or [_try(video, frames, target, limit)]
-    return min(allowed, key=lambda trial: abs(trial.excess))
+            self.enough = trial
+        if self.too_few and self.enough:
+            rise = self.excess(self.enough) - self.excess(self.too_few)
+            self.slope = rise / (self.enough.tau - self.too_few.tau)
+        self.num_trials += 1
+        return trial
+
+    def excess(self, trial: _Trial) -> float:
+        """Return how many tokens too many a trial leaves, as a logarithm."""
+        return math.log(trial.count / self.target)
+
+    def until_close(self, video: Video, tau: float, close: float = CLOSE_ENOUGH) -> _Trial:
+        """Try thresholds, the given one first, until one leaves enough tokens but not many more."""
+        while self.num_trials < MAX_TRIALS:
+            trial = self.run(video, tau)
+            if 0 <= self.excess(trial) <= math.log1p(close):
+                return trial
+            low = self.too_few.tau if self.too_few else -1 - STEP
+            high = self.enough.tau if self.enough else self.limit + STEP
+            tau = self._next(trial, low, high)
+            if not low < tau < high:
+                break
+        return self.enough or self.run(video, self.limit)
+
+    def _next(self, trial: _Trial, low: float, high: float) -> float:
+        """Where the logarithm reaches the aim if it is linear; the middle now and then, where it is not."""
+        stride = (self.excess(trial) - AIM) / self.slope
+        if not (self.too_few and self.enough):
+            stride *= 2.0 ** (self.num_trials - 1)
+        elif self.num_trials % 4 == 3:
+            stride = trial.tau - (low + high) / 2
+        tau = _on_grid(min(trial.tau - stride, self.limit))
+        return tau if low < tau < high else _on_grid((low + high) / 2)
 
 
-def _where_equal(latest: list[_Trial]) -> float:
-    """Estimate where threshold and cut are equal from one or two trials; the cut moves less than the threshold."""
-    *earlier, last = latest
-    gap = last.cut - last.tau
-    if not earlier or earlier[0].cut - earlier[0].tau == gap:
-        return last.tau + 0.8 * gap
-    return last.tau + gap * (last.tau - earlier[0].tau) / (earlier[0].cut - earlier[0].tau - gap)
+def _guess(video: Video, target: int, limit: float) -> tuple[float, float]:
+    """Estimate the threshold from parts of the video, and how steeply the number of tokens grows there.
+
+    The number of tokens is taken to grow with a power of the number of frames.
+    """
+    num_frames = len(video.tokens)
+    sizes = [num_frames]
+    while sizes[-1] >= 2 * FEWEST_FRAMES:
+        sizes.append(sizes[-1] // 2)
+    tau, slope, power, before = min(0.95, limit), 40.0, 0.85, None
+    for size in reversed(sizes[1:]):
+        part = video.part(slice((num_frames - size) // 2, (num_frames - size) // 2 + size))
+        search = _Search(max(1.0, target * (size / num_frames) ** power), limit, slope)
+        trial = search.run(part, tau) if before else search.until_close(part, tau, close=0.25)
+        if before:
+            power = min(1.0, max(0.0, math.log2(trial.count / before)))
+        slope, before = search.slope, trial.count
+        expected = trial.count * (num_frames / size) ** power
+        tau = trial.tau - (math.log(expected / target) - AIM) / slope
+        tau = _on_grid(min(limit, max(-1.0, tau)))
+    return tau, slope
+
+
+def _on_grid(tau: float) -> float:
+    return round(tau / STEP) * STEP

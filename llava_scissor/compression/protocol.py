@@ -94,14 +94,14 @@ def budget(retention_ratio: float, num_tokens: int) -> int:
 
 
 def summarize(
-    inputs: Float[Tensor, "f p d"],
+    inputs: Float[Tensor, "f p _d"],
     tokens: Float[Tensor, "k d"],
     component: Int64[Tensor, " n"],
     assignment: Int64[Tensor, " n"],
     num_spatial: int | None = None,
     tau: float | None = None,
 ) -> CompressionResult:
-    """Build a result, deriving sizes and frame spans from the components."""
+    """Build a result, deriving sizes and frame spans from the components; of the inputs, only the shape counts."""
     num_frames, tokens_per_frame, _ = inputs.shape
     num_input, num_kept = num_frames * tokens_per_frame, tokens.shape[0]
     frame = torch.arange(num_input, device=inputs.device) // tokens_per_frame

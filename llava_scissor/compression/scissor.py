@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -12,7 +13,7 @@ from llava_scissor.compression.merging import assign_to_nearest, mean_by_label, 
 from llava_scissor.compression.operating_point import meet_budget
 from llava_scissor.compression.protocol import CompressionResult, Identity, budget, check_tokens, summarize
 from llava_scissor.compression.similarity import directions
-from llava_scissor.compression.steps import Video
+from llava_scissor.compression.steps import TwoSteps, Video, components_of_frames
 from llava_scissor.config import ScissorConfig
 
 
@@ -35,38 +36,22 @@ def compress(tokens: Float[Tensor, "f p d"], config: ScissorConfig | None = None
     Raises:
         InputError: tokens of another shape, or with NaN or infinity.
 
-    Cost: F * P^2 * D + K_s^2 * D + F * P * K * D multiply-adds; memory for blocks of similarities. A retention
-    ratio repeats the temporal step a few times to find its tau.
+    Cost: F * P^2 * D + K_s^2 * D / 2 + F * P * K * D multiply-adds; memory for blocks of similarities. A retention
+    ratio repeats the temporal step once or twice to find its tau.
 
     Reference: LLaVA-Scissor (arXiv 2506.21862), section 3.
     """
-    config = config or ScissorConfig()
-    check_tokens(tokens)
-    flat = tokens.flatten(0, 1)  # (N, D)
-    video = Video(tokens, directions(tokens), config)
-    tau = config.effective_tau
-    if config.retention_ratio is None:
-        assert tau is not None
-        steps = video.two_steps(tau)
-    else:
-        target = budget(config.retention_ratio, len(flat))
-        if tau is None and target == len(flat):
-            return replace(Identity()(tokens), tau=1.0)
-        steps = meet_budget(video, target, tau)
-
-    component = steps.temporal.labels[steps.spatial.components.labels]
-    representatives = mean_by_label(
-        steps.spatial.representatives, steps.temporal.labels, steps.temporal.count
-    )
-    assignment = assign_to_nearest(video.flat_directions, directions(representatives), component)
-    merged = merge(flat, assignment, representatives).to(tokens.dtype)
-    return summarize(tokens, merged, component, assignment, steps.spatial.components.count, steps.tau)
+    video = _video(tokens, config or ScissorConfig())
+    return _keeps_all(video) or _merge(video, _steps(video))
 
 
 def compress_batch(
     videos: Sequence[Float[Tensor, "_f _p _d"]], config: ScissorConfig | None = None
 ) -> list[CompressionResult]:
     """Compress several videos, which may differ in length.
+
+    At a threshold, the frames of all videos with equally many tokens per frame, width and device go through the
+    spatial step together.
 
     Args:
         videos: the visual tokens of each.
@@ -75,7 +60,53 @@ def compress_batch(
     Returns:
         For each video exactly what `compress` returns for it alone.
     """
-    return [compress(tokens, config) for tokens in videos]
+    config = config or ScissorConfig()
+    tau = config.effective_tau
+    if tau is None or config.retention_ratio is not None:
+        return [compress(tokens, config) for tokens in videos]
+    alike: dict[object, list[int]] = defaultdict(list)
+    for place, tokens in enumerate(videos):
+        alike[tokens.shape[1:], tokens.device].append(place)
+    results: dict[int, CompressionResult] = {}
+    for places in alike.values():
+        group = [_video(videos[place], config) for place in places]
+        for place, video, found in zip(places, group, components_of_frames(group, tau), strict=True):
+            results[place] = _merge(video, video.temporal_step(video.spatial_step(found), tau))
+    return [results[place] for place in range(len(videos))]
+
+
+def _video(tokens: Tensor, config: ScissorConfig) -> Video:
+    check_tokens(tokens)
+    return Video(tokens, directions(tokens), config)
+
+
+def _keeps_all(video: Video) -> CompressionResult | None:
+    """Return the video as it is if that is what the budget asks for."""
+    ratio, tau = video.config.retention_ratio, video.config.tau
+    if ratio is None or tau is not None or budget(ratio, video.num_tokens) < video.num_tokens:
+        return None
+    return replace(Identity()(video.tokens), tau=1.0)
+
+
+def _steps(video: Video) -> TwoSteps:
+    """Run the two steps at the operating point."""
+    ratio, tau = video.config.retention_ratio, video.config.effective_tau
+    if ratio is not None:
+        return meet_budget(video, budget(ratio, video.num_tokens), tau)
+    assert tau is not None
+    return video.two_steps(tau)
+
+
+def _merge(video: Video, steps: TwoSteps) -> CompressionResult:
+    """Merge the original tokens into the representatives of the temporal step."""
+    component = steps.temporal.labels[steps.spatial.components.labels]
+    representatives = mean_by_label(
+        steps.spatial.representatives, steps.temporal.labels, steps.temporal.count
+    )
+    unit, block_size = directions(representatives), video.config.block_size
+    assignment = assign_to_nearest(video.directions.flatten(), unit, component, block_size)
+    merged = video.unscale(merge(video.scaled, assignment, representatives))
+    return summarize(video.tokens, merged, component, assignment, steps.spatial.components.count, steps.tau)
 
 
 @dataclass(frozen=True)

@@ -1,26 +1,31 @@
-"""Cosine similarity between the tokens of many sets at once, a block at a time."""
+"""Unit vectors, and the one similarity that everything else is decided by.
+
+The similarity of two tokens is the float64 dot product of their float32 unit vectors, added in one order, rounded
+to the nearest multiple of 2^-24 and clamped to [-1, 1]: float32's resolution below 1. It is symmetric and depends
+on neither blocks, threads nor the device's matrix product.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator
+import warnings
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import torch
 from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
+from llava_scissor.compression import precision
 from llava_scissor.errors import InputError
 
-BLOCK_ENTRIES = 2**24
-"""Similarities held at a time by default: 64 MiB of float32."""
-
-KEPT_BLOCKS = 8
-"""Similarities that are looked at more than once are kept up to this many blocks, and computed again beyond."""
+GRID = 2.0**24
+"""Similarities are multiples of 1 / GRID."""
 
 NEVER = -1.0
 """Similarity of a zero-norm token in a graph: no threshold a config accepts lets it join anything."""
+
+PRODUCTS_EACH = 2**18
+"""Products of coordinates formed at a time where single pairs are looked at; they stay in a core's cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,18 +36,50 @@ class Directions:
         unit: float32 unit vectors; zero rows for zero-norm tokens.
         is_zero: which tokens have zero norm.
         has_zero: whether any has.
+        shift: the sum of all tokens stays below float32's limit if they are multiplied by 2^-shift.
     """
 
     unit: Float32[Tensor, "*batch d"]
     is_zero: Bool[Tensor, "*batch"]
     has_zero: bool
+    shift: int = 0
+
+    @cached_property
+    def coarse(self) -> Tensor:
+        """The unit vectors in the format in which products are fastest; `unit` itself if that is float32."""
+        return self.unit.to(precision.fast_dtype(self.unit.device))
+
+    @cached_property
+    def coarse_error(self) -> float:
+        """The largest distance of a vector of `coarse` from its unit vector."""
+        return 0.0 if self.coarse is self.unit else precision.rounding_error(self.unit, self.coarse)
+
+    @property
+    def formats(self) -> list[tuple[Tensor, float]]:
+        """The vectors in the formats in which they are multiplied, the fastest first, and their errors."""
+        fine = (self.unit, precision.matrix_error(self.unit.dtype))
+        return [fine] if self.coarse is self.unit else [(self.coarse, self.coarse_error), fine]
+
+    def flatten(self) -> Directions:
+        """All tokens as one list."""
+        return self._with(self.unit.flatten(0, -2), self.is_zero.flatten(), self.coarse.flatten(0, -2))
+
+    def __getitem__(self, part: slice) -> Directions:
+        """Part of the first axis."""
+        return self._with(self.unit[part], self.is_zero[part], self.coarse[part])
+
+    def _with(self, unit: Tensor, is_zero: Tensor, coarse: Tensor) -> Directions:
+        """The same vectors in another shape, or some of them, without computing anything again."""
+        other = Directions(unit, is_zero, self.has_zero, self.shift)
+        vars(other)["coarse"] = unit if self.coarse is self.unit else coarse
+        vars(other)["coarse_error"] = self.coarse_error
+        return other
 
 
 def directions(tokens: Float[Tensor, "*batch d"]) -> Directions:
     """Scale tokens to unit length in float32.
 
-    Each token is first divided by its largest magnitude, so that neither its squares overflow nor its norm
-    underflows.
+    Tokens whose squares would overflow or vanish are first scaled by a power of two, which rounds nothing.
 
     Args:
         tokens: any floating dtype; not modified.
@@ -53,111 +90,117 @@ def directions(tokens: Float[Tensor, "*batch d"]) -> Directions:
     Raises:
         InputError: a token holds NaN, infinity, or a value beyond float32; names the first one.
     """
-    unit = tokens.to(torch.float32, copy=True)
-    largest = torch.linalg.vector_norm(unit, math.inf, dim=-1, keepdim=True)
-    is_zero = largest.squeeze(-1) == 0
-    all_finite, has_zero = torch.stack([largest.isfinite().all(), is_zero.any()]).tolist()
-    if not all_finite:
-        place = (~largest.squeeze(-1).isfinite()).nonzero()[0].tolist()
-        name = "frame {}, token {}".format(*place) if len(place) == 2 else f"token {place[0]}"
-        raise InputError(
-            f"visual tokens must be finite in float32, got NaN or infinity at {name}; "
-            f"check the vision tower's output, and load float16 checkpoints in bfloat16 if they overflow"
-        )
-    unit.div_(largest.where(largest > 0, 1))
-    norm = torch.linalg.vector_norm(unit, dim=-1, keepdim=True)
-    unit.div_(norm.where(norm > 0, 1))
-    return Directions(unit, is_zero, has_zero)
+    values = tokens.contiguous().float()
+    norm = torch.linalg.vector_norm(values, dim=-1, keepdim=True)
+    is_plain = (norm > 2.0**-40) & (norm < 2.0**60)
+    if bool(is_plain.all()):
+        return Directions(values / norm, torch.zeros_like(is_plain[..., 0]), False)
+    largest = values.abs().amax(dim=-1, keepdim=True)
+    _check_finite(largest[..., 0])
+    _, exponent = torch.frexp(largest)
+    scaled = (values.double() * torch.exp2(-exponent.double())).float()
+    scaled = values.where(is_plain, scaled)
+    norm = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)
+    is_zero = norm[..., 0] == 0
+    shift = max(0, int(exponent.max()) + is_zero.numel().bit_length() - 127)
+    return Directions(scaled.div_(norm.where(norm > 0, 1)), is_zero, bool(is_zero.any()), shift)
 
 
-@dataclass(frozen=True, eq=False)
-class SimilarityBlock:
-    """Similarities of some rows with every token of their sets.
+def _check_finite(largest: Tensor) -> None:
+    if bool(largest.isfinite().all()):
+        return
+    place = (~largest.isfinite()).nonzero()[0].tolist()
+    name = "frame {}, token {}".format(*place) if len(place) == 2 else f"token {place[0]}"
+    raise InputError(
+        f"visual tokens must be finite in float32, got NaN or infinity at {name}; "
+        f"check the vision tower's output, and load float16 checkpoints in bfloat16 if they overflow"
+    )
 
-    Vertices are numbered across all sets: token i of set b is b * n + i.
 
-    Attributes:
-        values: similarity of row and column, in [-1, 1] (sets, rows, n).
-        rows: vertex of each row (sets, rows).
-        columns: vertex of each column (sets, n).
+def similarity_of_pairs(
+    left: Float32[Tensor, "n d"],
+    u: Int64[Tensor, " e"],
+    right: Float32[Tensor, "m d"],
+    v: Int64[Tensor, " e"],
+) -> Float32[Tensor, " e"]:
+    """Return the similarity of each pair (left[u], right[v]) of unit vectors."""
+    pairs_each = max(1, PRODUCTS_EACH // left.shape[1]) if left.device.type == "cpu" else 2**14
+    dot = torch.empty(u.numel(), dtype=torch.float64, device=left.device)
+    for first in range(0, u.numel(), pairs_each):
+        pairs = slice(first, first + pairs_each)
+        dot[pairs] = (left[u[pairs]].double() * right[v[pairs]]).sum(-1)
+    return _round(dot)
+
+
+def rough_similarity_of_pairs(
+    left: Float32[Tensor, "n d"],
+    u: Int64[Tensor, " e"],
+    right: Float32[Tensor, "m d"],
+    v: Int64[Tensor, " e"],
+) -> tuple[Float32[Tensor, " e"], float]:
+    """Return the similarity of each pair (left[u], right[v]) up to an error, and that error; u is ascending.
+
+    On a CPU the pairs are the places of a sparse matrix whose entries are dot products in float32.
     """
+    if left.device.type != "cpu":
+        return similarity_of_pairs(left, u, right, v), 0.0
+    _allow_compressed_rows()
+    start = torch.zeros(len(left) + 1, dtype=torch.int64)
+    start[1:] = torch.bincount(u, minlength=len(left)).cumsum(0)
+    places = torch.sparse_csr_tensor(start, v, torch.zeros(u.numel()), size=(len(left), len(right)))
+    dots = torch.sparse.sampled_addmm(places, left, right.mT, beta=0.0).values()
+    return dots, precision.product_error(torch.float32, left.shape[1])
 
-    values: Float32[Tensor, "g r n"]
-    rows: Int64[Tensor, "g r"]
-    columns: Int64[Tensor, "g n"]
 
-
-@dataclass(frozen=True, eq=False)
-class TokenSets:
-    """B sets of n tokens whose similarity graphs are looked at together.
-
-    Attributes:
-        directions: the tokens (B, n, D).
-        sample: the tokens of each set whose edges are looked at (B, S), ascending; None for all.
-    """
-
-    directions: Directions
-    sample: Int64[Tensor, "b s"] | None = None
-
-    @property
-    def num_vertices(self) -> int:
-        """Tokens in all sets."""
-        return self.directions.is_zero.numel()
-
-    @property
-    def num_entries(self) -> int:
-        """Similarities that are looked at."""
-        num_sets, size = self.directions.is_zero.shape
-        return num_sets * (size if self.sample is None else self.sample.shape[1]) * size
-
-    def is_sampled(self) -> Bool[Tensor, " v"] | None:
-        """Tell for each vertex whether its edges are looked at; None where all are."""
-        if self.sample is None:
-            return None
-        mask = torch.zeros_like(self.directions.is_zero)
-        return mask.scatter_(1, self.sample, True).flatten()
-
-    @property
-    def repeated_blocks(self) -> Iterable[SimilarityBlock]:
-        """The blocks, for looking at them more than once."""
-        return self.blocks() if self._kept_blocks is None else self._kept_blocks
-
-    @cached_property
-    def _kept_blocks(self) -> list[SimilarityBlock] | None:
-        return list(self.blocks()) if self.num_entries <= KEPT_BLOCKS * BLOCK_ENTRIES else None
-
-    def blocks(self) -> Iterator[SimilarityBlock]:
-        """Yield the similarities of all looked-at rows, at most `BLOCK_ENTRIES` at a time (or one row).
-
-        Cost: S * n * D multiply-adds for each set; memory for one block.
-        """
-        num_sets, size = self.directions.is_zero.shape
-        num_rows = size if self.sample is None else self.sample.shape[1]
-        sets_each = max(1, BLOCK_ENTRIES // (num_rows * size))
-        rows_each = num_rows if sets_each > 1 else max(1, BLOCK_ENTRIES // size)
-        vertex = torch.arange(self.num_vertices, device=self.directions.unit.device).view(num_sets, size)
-        for first in range(0, num_sets, sets_each):
-            sets = slice(first, first + sets_each)
-            for top in range(0, num_rows, rows_each):
-                rows = slice(top, top + rows_each)
-                values = self._similarity(sets, rows)
-                yield SimilarityBlock(values, self._pick(vertex[sets], sets, rows), vertex[sets])
-
-    def _pick(self, values: Tensor, sets: slice, rows: slice) -> Tensor:
-        """Return the values (g, n, ...) of the looked-at tokens (g, r, ...)."""
-        if self.sample is None:
-            return values[:, rows]
-        index = self.sample[sets, rows]
-        return values.gather(
-            1, index if values.ndim == 2 else index[..., None].expand(-1, -1, values.shape[2])
+@cache
+def _allow_compressed_rows() -> None:
+    """Make the first compressed sparse matrix, at which torch warns that they are young."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        torch.sparse_csr_tensor(
+            torch.tensor([0, 0]), torch.tensor([], dtype=torch.int64), torch.zeros(0), size=(1, 1)
         )
 
-    def _similarity(self, sets: slice, rows: slice) -> Float32[Tensor, "g r n"]:
-        unit, is_zero = self.directions.unit[sets], self.directions.is_zero[sets]
-        similarity = torch.bmm(self._pick(unit, sets, rows), unit.transpose(1, 2)).clamp_(-1, 1)
-        if self.directions.has_zero:
-            similarity.masked_fill_(self._pick(is_zero, sets, rows)[..., None] | is_zero[:, None], NEVER)
-        return similarity
+
+def exceeds(
+    left: Float32[Tensor, "n d"],
+    u: Int64[Tensor, " e"],
+    right: Float32[Tensor, "m d"],
+    v: Int64[Tensor, " e"],
+    tau: float,
+) -> Bool[Tensor, " e"]:
+    """Tell which of some pairs (left[u], right[v]) have a similarity above `tau`; u is ascending."""
+    rough, error = rough_similarity_of_pairs(left, u, right, v)
+    is_above = rough.double() > tau
+    is_open = ((rough.double() - tau).abs() <= error).nonzero()[:, 0]
+    if error and is_open.numel():
+        is_above[is_open] = similarity_of_pairs(left, u[is_open], right, v[is_open]).double() > tau
+    return is_above
+
+
+def similarity_of_all(
+    left: Float32[Tensor, "g r d"], right: Float32[Tensor, "g c d"]
+) -> Float32[Tensor, "g r c"]:
+    """Return the similarity of all pairs of some sets of unit vectors.
+
+    The float64 product differs from the defined sum by its order of addition. Where the difference could decide
+    the rounding, the defined sum is formed.
+    """
+    dot = torch.bmm(left.double(), right.double().mT)
+    steps = dot * GRID
+    error = GRID * left.shape[2] * 2.0**-51
+    is_open = (steps - steps.floor() - 0.5).abs() <= error
+    values = _round(dot)
+    if bool(is_open.any()):
+        g, r, c = is_open.nonzero(as_tuple=True)
+        values[g, r, c] = similarity_of_pairs(
+            left.flatten(0, 1), g * left.shape[1] + r, right.flatten(0, 1), g * right.shape[1] + c
+        )
+    return values
+
+
+def _round(dot: Tensor) -> Float32[Tensor, "*shape"]:
+    return dot.mul(GRID).round_().div_(GRID).clamp_(-1, 1).float()
 
 
 def draw_sample(

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from llava_scissor.compression.components import Components, connected_components
+from llava_scissor.compression.components import Components, SimilarityGraph, connected_components
 from llava_scissor.compression.merging import mean_by_label
-from llava_scissor.compression.similarity import Directions, TokenSets, directions, draw_sample
+from llava_scissor.compression.similarity import Directions, directions, draw_sample
+from llava_scissor.compression.token_sets import TokenSets
 from llava_scissor.config import ScissorConfig
 
 
@@ -37,7 +40,7 @@ class TwoSteps:
     Attributes:
         spatial: the spatial step.
         temporal: components of its representatives.
-        tau: the threshold that led to them.
+        tau: the threshold of both.
     """
 
     spatial: SpatialStep
@@ -52,7 +55,7 @@ class Video:
     Attributes:
         tokens: as given (F, P, D).
         directions: the same as unit vectors.
-        config: for the size of the approximate search and the seed.
+        config: for the size of the approximate search, the seed and the block size.
     """
 
     tokens: Float[Tensor, "f p d"]
@@ -64,36 +67,77 @@ class Video:
         """N."""
         return self.directions.is_zero.numel()
 
-    @property
-    def flat_directions(self) -> Directions:
-        """All tokens as one list (N, D)."""
-        frames = self.directions
-        return Directions(frames.unit.flatten(0, 1), frames.is_zero.flatten(), frames.has_zero)
-
     @cached_property
     def frames(self) -> TokenSets:
         """One set of tokens for each frame."""
         return self._sets(self.directions)
 
+    @property
+    def scaled(self) -> Float[Tensor, "n d"]:
+        """All tokens as one list, scaled by a power of two where their sums would leave float32's range."""
+        flat, shift = self.tokens.flatten(0, 1), self.directions.shift
+        return flat.double().mul_(2.0**-shift).float() if shift else flat
+
+    def unscale(self, tokens: Float32[Tensor, "k d"]) -> Float[Tensor, "k d"]:
+        """Return tokens made of scaled ones in the video's scale and dtype."""
+        shift = self.directions.shift
+        return (tokens.double().mul_(2.0**shift) if shift else tokens).to(self.tokens.dtype)
+
+    def part(self, frames: slice) -> Video:
+        """Return some of the frames as a video of their own."""
+        part = Video(self.tokens[frames], self.directions[frames], self.config)
+        vars(part)["frames"] = self.frames.part(frames)
+        return part
+
     def two_steps(self, tau: float) -> TwoSteps:
         """Run both steps at one threshold."""
-        spatial = self.spatial_step(connected_components(self.frames, tau))
+        return self.temporal_step(self.spatial_step(connected_components(self.frames, tau)), tau)
+
+    def temporal_step(self, spatial: SpatialStep, tau: float) -> TwoSteps:
+        """Find the components of the representatives."""
         return TwoSteps(spatial, connected_components(spatial.sets, tau), tau)
+
+    def graphs(self, tau: float) -> tuple[SpatialStep, SimilarityGraph]:
+        """Run the spatial step, and find what the temporal one is to be numbered by."""
+        spatial = self.spatial_step(connected_components(self.frames, tau))
+        return spatial, SimilarityGraph(spatial.sets, tau)
 
     def spatial_step(self, components: Components) -> SpatialStep:
         """Average the components of the frames to representatives, the vertices of the temporal step."""
-        means = mean_by_label(self.tokens.flatten(0, 1), components.labels, components.count)
-        unit = directions(means)
-        one_set = Directions(unit.unit[None], unit.is_zero[None], unit.has_zero)
-        return SpatialStep(components, means, self._sets(one_set))
+        means = mean_by_label(self.scaled, components.labels, components.count)
+        return SpatialStep(components, means, self._sets(directions(means[None])))
 
     def _sets(self, unit: Directions) -> TokenSets:
         num_sets, size = unit.is_zero.shape
-        sample_size = self._sample_size(size)
-        return TokenSets(unit, draw_sample(num_sets, size, sample_size, self.config.seed, unit.unit.device))
+        sample = draw_sample(num_sets, size, self._sample_size(size), self.config.seed, unit.unit.device)
+        return TokenSets(unit, sample, self.config.block_size)
 
     def _sample_size(self, size: int) -> int | None:
         """Return S = ceil(ln(n) / epsilon^2) or as given; None for the exact search."""
         if self.config.epsilon is not None:
             return max(1, math.ceil(math.log(size) / self.config.epsilon**2))
         return self.config.sample_size
+
+
+def components_of_frames(videos: Sequence[Video], tau: float) -> list[Components]:
+    """Find the components of the frames of several videos in one pass.
+
+    Args:
+        videos: with the same number of tokens per frame, width and configuration.
+        tau: threshold.
+
+    Returns:
+        For each video those of its frames, numbered from 0.
+    """
+    sets = [video.frames for video in videos]
+    if len(sets) == 1:
+        return [connected_components(sets[0], tau)]
+    unit = Directions(
+        torch.cat([each.directions.unit for each in sets]),
+        torch.cat([each.directions.is_zero for each in sets]),
+        any(each.directions.has_zero for each in sets),
+    )
+    samples = [each.sample for each in sets if each.sample is not None]
+    joined = TokenSets(unit, torch.cat(samples) if samples else None, sets[0].block_size)
+    found = connected_components(joined, tau).labels.split([video.num_tokens for video in videos])
+    return [Components(labels - labels.min(), int(labels.max() - labels.min()) + 1) for labels in found]

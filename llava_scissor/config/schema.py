@@ -15,7 +15,7 @@ DEFAULT_TAU = 0.9
 MAX_SEED = 2**63 - 1  # what torch.Generator.manual_seed takes
 
 _KEYS_WITH_EFFECT: dict[str, set[str]] = {
-    "scissor": {"tau", "retention_ratio", "epsilon", "sample_size", "seed"},
+    "scissor": {"tau", "retention_ratio", "epsilon", "sample_size", "seed", "block_size"},
     "none": set(),
     "random": {"retention_ratio", "seed"},
     "uniform": {"retention_ratio"},
@@ -80,6 +80,13 @@ class ScissorConfig(Section):
     )
     seed: int = Field(
         default=0, ge=0, le=MAX_SEED, description="Seed of everything that the compressor draws at random."
+    )
+
+    block_size: int | None = Field(
+        default=None,
+        ge=1,
+        description="Number of similarities that are held in memory at a time. It changes memory and speed, never "
+        "the result. Null: 4194304 on a CPU, 67108864 on a GPU.",
     )
 
     @model_validator(mode="after")

@@ -6,7 +6,8 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from llava_scissor.compression.similarity import TokenSets, directions
+from llava_scissor.compression.similarity import directions
+from llava_scissor.compression.token_sets import TokenSets
 
 
 def constant(frames: int, size: int, width: int, draw: torch.Generator) -> Tensor:

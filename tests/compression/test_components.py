@@ -7,15 +7,15 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from llava_scissor.compression import similarity
 from llava_scissor.compression.components import (
+    SimilarityGraph,
     connected_components,
-    count_neighbours,
     follow,
     label_edges,
     order_components,
 )
-from llava_scissor.compression.similarity import TokenSets, directions
+from llava_scissor.compression.similarity import directions
+from llava_scissor.compression.token_sets import TokenSets
 from tests.compression.draws import (
     ROUNDING,
     draw,
@@ -26,7 +26,16 @@ from tests.compression.draws import (
     videos,
     with_zeros,
 )
+from tests.reference.forest import single_linkage_count
 from tests.reference.graph import components, labels_of, neighbours, similarities
+
+
+def count_neighbours(sets, tau):
+    """Degrees along all edges, those that make no difference to any component included."""
+    graph = SimilarityGraph(sets, tau)
+    if graph._open:
+        graph._settle(*graph._all_open())
+    return graph._degree
 
 
 def oracle(tokens, tau, sample=None):
@@ -155,6 +164,13 @@ def test_sets_are_searched_together_but_apart(video, tau):
     assert found.labels.tolist() == expected
 
 
+@given(videos(max_frames=1, max_size=20), st.floats(-1, 1))
+def test_counts_at_every_threshold_are_those_of_single_linkage(video, tau):
+    similarity_of = similarities(video[0])
+    assume((abs(similarity_of - tau) > ROUNDING).all())
+    assert connected_components(one_set(video[0]), tau).count == single_linkage_count(similarity_of, tau)
+
+
 @given(videos(max_frames=1, max_size=14), st.floats(-1, 1), st.data())
 def test_sampled_search_follows_edges_with_a_sampled_end(video, tau, data):
     tokens = video[0]
@@ -170,12 +186,12 @@ def test_vertices_next_to_no_sampled_one_stay_alone():
 
 @pytest.mark.parametrize("entries", [1, 13, 40, 170, 400])
 @pytest.mark.parametrize("sample", [None, [0, 3, 4, 11]])
-def test_blocks_do_not_change_anything(monkeypatch, entries, sample):
+def test_blocks_do_not_change_anything(entries, sample):
     video = draw(gaussian, 3, 13, 3)
     chosen = None if sample is None else torch.tensor([sample] * 3)
     sets = TokenSets(directions(video), chosen)
     whole = connected_components(sets, 0.6), count_neighbours(sets, 0.6)
-    monkeypatch.setattr(similarity, "BLOCK_ENTRIES", entries)
+    sets = TokenSets(directions(video), chosen, entries)
     assert torch.equal(connected_components(sets, 0.6).labels, whole[0].labels)
     assert torch.equal(count_neighbours(sets, 0.6), whole[1])
 

@@ -64,9 +64,7 @@ def test_the_nearest_is_that_of_the_oracle(video, others, entries):
     own = torch.arange(len(tokens)) % len(representatives)
     expected, margin = two_steps.nearest(tokens.numpy(), representatives.numpy(), own.tolist())
     assume(margin > ROUNDING)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(merging, "BLOCK_ENTRIES", entries)
-        found = assign_to_nearest(directions(tokens), directions(representatives), own)
+    found = assign_to_nearest(directions(tokens), directions(representatives), own, entries)
     assert found.tolist() == expected
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 
@@ -12,17 +11,15 @@ from llava_scissor.compression import (
     compress,
     linkage,
     merging,
-    operating_point,
     scissor,
     similarity,
     steps,
 )
-from llava_scissor.compression.linkage import maximum_spanning_forest
-from llava_scissor.compression.similarity import Directions, TokenSets
+from llava_scissor.compression.similarity import Directions
+from llava_scissor.compression.token_sets import TokenSets
 from tests.compression.checks import assert_agrees
-from tests.compression.draws import chain, draw, duplicates, gaussian, one_set, orthogonal, with_zeros
-from tests.reference.forest import kruskal
-from tests.reference.graph import similarities
+from tests.compression.draws import chain, draw, gaussian, one_set, orthogonal, partition, with_zeros
+from tests.reference.forest import kruskal_parts
 from tests.reference.two_steps import compress as by_the_book
 
 # Orthogonal tokens have similarity exactly tau; on the chain only neighbours are linked.
@@ -35,23 +32,31 @@ def compare_compressor():
         assert_agrees(compress(video, ScissorConfig(tau=tau)), by_the_book(video.numpy(), tau))
 
 
-def compare_forest():
-    tokens, sample = draw(gaussian, 1, 30, 4)[0], {3, 11, 20}
-    for chosen in (None, sample):
-        forest = maximum_spanning_forest(one_set(tokens, chosen))
-        np.testing.assert_allclose(forest.weight, kruskal(similarities(tokens), chosen), atol=1e-6)
+def compare_merges():
+    tokens = draw(gaussian, 1, 30, 4)[0]
+    for sample in (None, {3, 11, 20}):
+        sets = one_set(tokens, sample)
+        u, v = torch.triu_indices(30, 30, 1)
+        has_edge = torch.tensor(
+            [
+                sample is None or i in sample or j in sample
+                for i, j in zip(u.tolist(), v.tolist(), strict=True)
+            ]
+        )
+        u, v = u[has_edge], v[has_edge]
+        pairs = zip(u.tolist(), v.tolist(), strict=True)
+        weights = dict(zip(pairs, sets.similarity(u, v).tolist(), strict=True))
+        for count in (2, 5, 9):
+            labels = linkage.merge_strongest(sets, torch.arange(30), 30 - count, 1.0, 0.1)
+            assert partition(labels) == kruskal_parts(30, weights, count)
 
 
-def compare_budget():
-    for seed in range(5):
-        for size in (4, 9):
-            result = compress(draw(duplicates, 1, size, 257, seed), ScissorConfig(retention_ratio=0.7))
-            assert result.num_kept == int(0.7 * size)
+def decide_at_tau(sets, tile, tau):
+    return decide(sets, tile, tau - 1e-7)
 
 
-def links_at_tau(block, tau):
-    linked = block.values >= tau
-    return linked.scatter_(2, (block.rows - block.columns[:, :1])[..., None], False)
+def every_edge_twice(mask, dim):
+    return 2 * count_ones(mask, dim)
 
 
 def label_one_round(num_vertices, u, v, engine=None):
@@ -74,7 +79,7 @@ def without_zeros(tokens):
 
 
 def all_tokens_at_once(video):
-    unit = video.flat_directions
+    unit = video.directions.flatten()
     return TokenSets(Directions(unit.unit[None], unit.is_zero[None], unit.has_zero))
 
 
@@ -88,19 +93,12 @@ def originals_only(tokens, assignment, representatives):
     return total / num_members.clamp(min=1)
 
 
-def search_again(video, frames, target, tau):
-    """Find the spatial components by a second search at tau, as if similarities never differed in a bit."""
-    found = video.spatial_step(components.connected_components(video.frames, tau))
-    forest = maximum_spanning_forest(found.sets)
-    excess = forest.num_components(tau) / target - 1
-    return operating_point._Trial(tau, found, forest, forest.threshold(target, tau), excess)
-
-
 order = components.order_components
-sort = linkage._sorted_forest
+decide, count_ones = components._decide, components._count
 
 COMPRESSOR_MISTAKES = {
-    "an edge at tau": (components, "_links", links_at_tau),
+    "an edge at tau": (components, "_decide", decide_at_tau),
+    "open pairs are no edges": (components.SimilarityGraph, "_settle", lambda self, u, v: None),
     "deep members of a chain are lost": (components, "label_edges", label_one_round),
     "components in order of their first token": (
         components,
@@ -118,46 +116,49 @@ COMPRESSOR_MISTAKES = {
     "tokens join their own component": (
         scissor,
         "assign_to_nearest",
-        lambda tokens, representatives, component: component,
+        lambda tokens, representatives, component, block_size: component,
     ),
 }
 
-FOREST_MISTAKES = {
-    "an edge is never looked for again": (
-        linkage._Strongest,
-        "forget",
-        lambda self, labels, everything: self.neighbour < 0,
-    ),
-    "only sampled tokens have edges": (linkage, "_transposed", lambda block: block),
-    "the weakest edges first": (
+MERGE_MISTAKES = {
+    "only what lies above the first guess is merged": (
         linkage,
-        "_sorted_forest",
-        lambda edges, labels: sort([(key, -weight) for key, weight in edges], labels),
+        "_edges_above",
+        lambda sets, tile, labels, low: above(sets, tile, labels, max(low, 0.0)),
+    ),
+    "pairs of two sampled tokens only": (
+        TokenSets,
+        "only_pairs",
+        lambda self, mask, tile: (
+            pairs_of(self, mask, tile)
+            * (1 if self.sample is None else self._is_sampled[tile.sets, tile.column_range][:, None])
+        ),
+    ),
+    "any edge between the same components": (
+        linkage,
+        "_spanning",
+        lambda u, v, size: spanning(u.flip(0), v.flip(0), size),
     ),
 }
+above, pairs_of, spanning = linkage._edges_above, TokenSets.only_pairs, linkage._spanning
 
 
 def test_without_a_mistake_all_agree():
     compare_compressor()
-    compare_forest()
-    compare_budget()
+    compare_merges()
 
 
 @pytest.mark.parametrize("mistake", COMPRESSOR_MISTAKES)
 def test_a_mistake_in_the_compressor_is_noticed(monkeypatch, mistake):
+    if mistake == "open pairs are no edges":
+        monkeypatch.setattr(components, "FEW", 1)  # open pairs are many in so small videos
     monkeypatch.setattr(*COMPRESSOR_MISTAKES[mistake])
     with pytest.raises(AssertionError):
         compare_compressor()
 
 
-@pytest.mark.parametrize("mistake", FOREST_MISTAKES)
-def test_a_mistake_in_the_forest_is_noticed(monkeypatch, mistake):
-    monkeypatch.setattr(*FOREST_MISTAKES[mistake])
+@pytest.mark.parametrize("mistake", MERGE_MISTAKES)
+def test_a_mistake_in_the_merges_is_noticed(monkeypatch, mistake):
+    monkeypatch.setattr(*MERGE_MISTAKES[mistake])
     with pytest.raises(AssertionError):
-        compare_forest()
-
-
-def test_a_budget_that_is_searched_again_is_missed(monkeypatch):
-    monkeypatch.setattr(operating_point, "_try", search_again)
-    with pytest.raises((AssertionError, IndexError)):
-        compare_budget()
+        compare_merges()

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from llava_scissor.compression import ScissorConfig, compress
 from llava_scissor.compression.components import connected_components
 from llava_scissor.compression.merging import mean_by_label
-from llava_scissor.compression.similarity import TokenSets, directions
+from llava_scissor.compression.similarity import directions
 from llava_scissor.compression.steps import Video
+from llava_scissor.compression.token_sets import TokenSets
 from tests.compression.checks import assert_same_bytes
 from tests.compression.draws import ROUNDING, draw, gaussian, one_set, partition, smooth, videos
 from tests.reference import two_steps
@@ -45,10 +46,11 @@ def test_raising_tau_only_splits(video, tau, other):
 @given(videos(max_frames=1, max_size=12), TAUS)
 def test_components_are_a_partition_in_which_every_link_stays_inside(video, tau):
     sets = one_set(video[0])
-    (block,) = sets.blocks()
     found = connected_components(sets, tau)
     assert found.labels.unique().tolist() == list(range(found.count))
-    u, v = (block.values[0] > tau).nonzero(as_tuple=True)
+    u, v = torch.triu_indices(video.shape[1], video.shape[1], 1)
+    is_linked = sets.similarity(u, v).double() > tau
+    u, v = u[is_linked], v[is_linked]
     assert torch.equal(found.labels[u], found.labels[v])
 
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from llava_scissor.compression import Scissor, ScissorConfig, components, compress, compress_batch
+from llava_scissor.compression import Scissor, ScissorConfig, components, compress, compress_batch, steps
 from llava_scissor.compression.similarity import draw_sample
 from llava_scissor.errors import InputError
 from tests.compression.checks import assert_agrees, assert_same_bytes, assert_well_formed
@@ -108,6 +108,43 @@ def test_a_batch_is_its_videos(config):
     batch = [draw(kind, frames, 6, 5) for kind, frames in [(gaussian, 3), (smooth, 1), (zeros, 5)]]
     for result, video in zip(compress_batch(batch, config), batch, strict=True):
         assert_same_bytes(result, compress(video, config))
+
+
+@given(st.lists(videos(max_size=4, max_width=3), max_size=5), st.sampled_from(OPERATING_POINTS))
+def test_a_batch_of_any_shapes_is_its_videos(batch, config):
+    for result, video in zip(compress_batch(batch, config), batch, strict=True):
+        assert_same_bytes(result, compress(video, config))
+
+
+def test_videos_of_one_shape_share_the_spatial_step(monkeypatch):
+    batch = [draw(kind, frames, 6, 5) for kind, frames in [(gaussian, 3), (smooth, 1), (with_zeros, 5)]]
+    expected = [compress(video, ScissorConfig(tau=0.5)) for video in batch]
+    seen, find = [], steps.connected_components
+    monkeypatch.setattr(
+        steps,
+        "connected_components",
+        lambda sets, tau: seen.append(len(sets.directions.is_zero)) or find(sets, tau),
+    )
+    for result, single in zip(compress_batch(batch, ScissorConfig(tau=0.5)), expected, strict=True):
+        assert_same_bytes(result, single)
+    assert seen == [9, 1, 1, 1]
+
+
+def test_a_token_that_is_not_finite_is_named_in_its_own_video():
+    batch = [torch.ones(3, 2, 4), torch.ones(2, 2, 4)]
+    batch[1][1, 0, 0] = torch.nan
+    with pytest.raises(InputError, match="at frame 1, token 0"):
+        compress_batch(batch)
+
+
+@pytest.mark.parametrize("config", OPERATING_POINTS)
+def test_sums_beyond_float32_do_not_overflow(config):
+    video = draw(gaussian, 4, 100, 6).clamp(-1, 1)
+    huge = video * 2.0**127  # one more factor of two is infinite
+    result, plain = compress(huge, config), compress(video, config)
+    assert result.tokens.isfinite().all()
+    assert torch.equal(result.component, plain.component)
+    torch.testing.assert_close(result.tokens * 2.0**-127, plain.tokens)
 
 
 def test_a_batch_may_be_empty():

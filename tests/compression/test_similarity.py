@@ -6,11 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava_scissor.compression import similarity
-from llava_scissor.compression.similarity import TokenSets, directions, draw_sample
+from llava_scissor.compression.similarity import directions, draw_sample
 from llava_scissor.errors import InputError
-from tests.compression.draws import draw, gaussian, videos, with_zeros
-from tests.reference.graph import similarities, unit_vectors
+from tests.compression.draws import draw, gaussian
+from tests.reference.graph import unit_vectors
 
 CPU = torch.device("cpu")
 
@@ -65,58 +64,6 @@ def test_the_input_is_not_modified(dtype):
     before = tokens.clone()
     directions(tokens)
     assert torch.equal(tokens, before)
-
-
-def blocks_of(sets, entries):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(similarity, "BLOCK_ENTRIES", entries)
-        return list(sets.blocks())
-
-
-@given(videos(), st.integers(1, 300))
-def test_blocks_hold_every_pair_once(video, entries):
-    sets = TokenSets(directions(video))
-    num_sets, size = video.shape[:2]
-    found = torch.full((num_sets * size, num_sets * size), torch.nan)
-    for block in blocks_of(sets, entries):
-        assert block.values.numel() <= max(entries, size)
-        for g in range(len(block.values)):
-            place = block.rows[g][:, None], block.columns[g][None]
-            assert found[place].isnan().all()
-            found[place] = block.values[g]
-    assert sets.num_entries == found.isfinite().sum()
-    for b, frame in enumerate(video):
-        own = slice(b * size, (b + 1) * size)
-        np.testing.assert_allclose(found[own, own].numpy(), similarities(frame), atol=1e-6)
-        assert found[own, own].abs().max() <= 1
-
-
-def test_blocks_hold_the_sampled_rows_only():
-    video, sample = draw(with_zeros, 3, 7, 4), torch.tensor([[0, 2], [1, 6], [4, 5]])
-    sets = TokenSets(directions(video), sample)
-    rows = torch.cat([block.rows.flatten() for block in blocks_of(sets, 20)])
-    values = torch.cat([block.values.flatten(0, 1) for block in blocks_of(sets, 20)])
-    assert rows.tolist() == [0, 2, 8, 13, 18, 19]
-    assert sets.num_entries == values.numel() == 42
-    for vertex, value in zip(rows.tolist(), values, strict=True):
-        np.testing.assert_allclose(value, similarities(video[vertex // 7])[vertex % 7], atol=1e-6)
-    assert sets.is_sampled().nonzero().flatten().tolist() == rows.tolist()
-    assert TokenSets(directions(video)).is_sampled() is None
-
-
-def test_blocks_are_kept_only_if_they_are_few(monkeypatch):
-    monkeypatch.setattr(similarity, "BLOCK_ENTRIES", 10)
-    unit = directions(torch.ones(2, 5, 3))
-    sets = TokenSets(unit)
-    assert [tuple(block.values.shape) for block in sets.repeated_blocks] == [
-        (1, 2, 5),
-        (1, 2, 5),
-        (1, 1, 5),
-    ] * 2
-    assert sets.repeated_blocks is sets.repeated_blocks
-    monkeypatch.setattr(similarity, "KEPT_BLOCKS", 4)
-    sets = TokenSets(unit)
-    assert sets.repeated_blocks is not sets.repeated_blocks
 
 
 @given(st.integers(1, 4), st.integers(1, 20), st.integers(1, 25), st.integers(0, 2**63 - 1))

@@ -57,7 +57,7 @@ def test_both_steps_share_the_threshold():
 
 
 def test_all_tokens_as_one_list():
-    flat = video_of(draw(gaussian, 2, 3, 4)).flat_directions
+    flat = directions(draw(gaussian, 2, 3, 4)).flatten()
     assert flat.unit.shape == (6, 4)
     assert flat.is_zero.tolist() == [False] * 6
 

@@ -42,6 +42,7 @@ def test_the_defaults_are_the_demo() -> None:
             "epsilon": None,
             "sample_size": None,
             "seed": 0,
+            "block_size": None,
             "method": "scissor",
         },
         "generation": {
@@ -208,7 +209,7 @@ POSITIVE = "expected a number above 0, or null"
             Config,
             {"compression": 0.5},
             "compression: got 0.5, expected a mapping with keys of tau, retention_ratio, epsilon, "
-            "sample_size, seed, method",
+            "sample_size, seed, block_size, method",
         ),
         (Config, {"compression": ScissorConfig()}, "compression: got a ScissorConfig, expected a mapping"),
         (Config, {"compression": None}, "compression: got null, expected a mapping"),

@@ -1,4 +1,4 @@
-"""Maximum spanning trees and single linkage, by Kruskal's algorithm and by SciPy."""
+"""Single linkage by Kruskal's algorithm and by SciPy."""
 
 from __future__ import annotations
 
@@ -6,23 +6,19 @@ import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
 
 
-def kruskal(similarity: np.ndarray, sampled: set[int] | None = None) -> list[float]:
-    """Weights of a maximum spanning tree, strongest first; the weights of all such trees are the same."""
-    n = len(similarity)
-    edges = sorted(
-        (-float(max(similarity[i, j], similarity[j, i])), i, j)
-        for i in range(n)
-        for j in range(i + 1, n)
-        if sampled is None or i in sampled or j in sampled
-    )
-    trees, weights = [{i} for i in range(n)], []
-    for negative, i, j in edges:
-        if trees[i] is not trees[j]:
-            trees[i] |= trees[j]
-            for member in trees[j]:
-                trees[member] = trees[i]
-            weights.append(-negative)
-    return weights
+def kruskal_parts(n: int, weights: dict[tuple[int, int], float], count: int) -> set[frozenset[int]]:
+    """Join n vertices along the strongest edges (ties: lower, then higher vertex) until `count` parts are left."""
+    parts = [{i} for i in range(n)]
+    left = n
+    for _, i, j in sorted((-weight, i, j) for (i, j), weight in weights.items()):
+        if left == count:
+            break
+        if parts[i] is not parts[j]:
+            parts[i] |= parts[j]
+            for member in parts[j]:
+                parts[member] = parts[i]
+            left -= 1
+    return {frozenset(part) for part in parts}
 
 
 def single_linkage_count(similarity: np.ndarray, tau: float) -> int:

@@ -1,0 +1,98 @@
+"""Fast matrix products with a proven bound on their error.
+
+A product in low precision settles every comparison that is further from its threshold than the bound. Only the
+rest is computed exactly, so the decisions are those of the exact similarities. docs/numerics.md has the proof.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+UNIT_ROUNDOFF = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11, torch.float32: 2.0**-24}
+"""Largest relative error of rounding to a number format."""
+
+ROWS_EACH = 2**11
+"""Vectors whose rounding is looked at at a time."""
+
+
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """Return the number format in which a device multiplies matrices fastest.
+
+    bfloat16 on a CPU that has instructions for it, float16 with float32 sums on a CUDA GPU, else float32.
+    """
+    if device.type == "cuda":
+        return torch.float16
+    return torch.bfloat16 if device.type == "cpu" and _has_fast_bfloat16() else torch.float32
+
+
+def _has_fast_bfloat16() -> bool:
+    has_instructions = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return bool(torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled and has_instructions)
+
+
+def product(left: Tensor, right: Tensor) -> Tensor:
+    """Multiply each row of `left` (g, r, d) with each row of `right` (g, c, d): (g, r, c).
+
+    float16 products are added and returned in float32, bfloat16 ones are returned in bfloat16.
+    """
+    if left.dtype == torch.float16:
+        return torch.bmm(left, right.mT, out_dtype=torch.float32)
+    return torch.bmm(left, right.mT)
+
+
+def product_error(dtype: torch.dtype, width: int, left: float = 0.0, right: float = 0.0) -> float:
+    """Bound the distance of `product` of unit vectors in a number format from their similarity.
+
+    The errors of the vectors (Cauchy-Schwarz), of the additions, made in float32, and of the result. Only
+    results below 1 count for the last: similarities end at 1, so what is above is off by no more than 1 is.
+
+    Args:
+        dtype: format of the vectors.
+        width: D.
+        left: largest distance of a rounded vector of the left side from its float32 unit vector.
+        right: the same of the right side.
+    """
+    of_vectors = 1.001 * (left + right + left * right)
+    if dtype == torch.float32:
+        return of_vectors + 1.01 * (width + 4) * UNIT_ROUNDOFF[dtype]
+    of_result = UNIT_ROUNDOFF[dtype] / 2 if dtype == torch.bfloat16 else 0.0
+    return of_vectors + of_result + 4 * (width + 8) * UNIT_ROUNDOFF[torch.float32]
+
+
+def matrix_error(dtype: torch.dtype) -> float:
+    """Return the distance from a unit vector that a matrix product may add by itself to vectors of a format.
+
+    torch may be told to multiply float32 matrices in a shorter format.
+    """
+    is_shortened = dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"
+    return UNIT_ROUNDOFF[torch.bfloat16] if is_shortened else 0.0
+
+
+def rounding_error(exact: Tensor, rounded: Tensor) -> float:
+    """Return the largest distance of a rounded vector from the exact one, rounded up."""
+    parts = zip(exact.flatten(0, -2).split(ROWS_EACH), rounded.flatten(0, -2).split(ROWS_EACH), strict=True)
+    distances = [torch.linalg.vector_norm(r.float().sub_(x), dim=-1).amax() for x, r in parts]
+    return 1.001 * float(torch.stack(distances).amax())
+
+
+def bracket(tau: float, error: float, dtype: torch.dtype) -> tuple[float, float]:
+    """Return (low, high) in `dtype`: a product below `low` is settled as no edge, one above `high` as an edge.
+
+    No product is settled as an edge by more than 1, or as none by less than -1: what lies there is rounding.
+    """
+    low, high = tau - error, tau + error
+    return (
+        round_down(low, dtype) if low > -1 else torch.finfo(dtype).min,
+        -round_down(-high, dtype) if high < 1 else math.inf,
+    )
+
+
+def round_down(value: float, dtype: torch.dtype) -> float:
+    """Return the largest number of a format that is not above `value`."""
+    rounded = torch.tensor(value, dtype=dtype)
+    if float(rounded) > value:
+        rounded = torch.nextafter(rounded, torch.tensor(-math.inf, dtype=dtype))
+    return float(rounded)

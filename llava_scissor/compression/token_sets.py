@@ -1,0 +1,217 @@
+"""Many sets of tokens and the pairs of each, a tile of pairs at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool, Float, Float32, Int64
+from torch import Tensor
+
+from llava_scissor.compression import precision
+from llava_scissor.compression.similarity import (
+    NEVER,
+    Directions,
+    exceeds,
+    similarity_of_all,
+    similarity_of_pairs,
+)
+
+BLOCK_SIZE = 2**22
+"""Similarities held at a time by default on a CPU: 8 MiB of bfloat16."""
+
+BLOCK_SIZE_GPU = 2**26
+"""The same on other devices: 256 MiB of float32."""
+
+KEPT_PAIRS = 2**25
+"""Up to this many similarities are kept if they are looked at more than once: 64 MiB of bfloat16."""
+
+FEW = 16
+"""Up to one in so many pairs of a tile is computed pair by pair, more are computed as a matrix product."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """Some rows and columns of some sets. Vertices are numbered across all sets: token i of set b is b * n + i.
+
+    Attributes:
+        rows: vertex of each row (g, r).
+        columns: vertex of each column (g, c).
+        sets: which sets.
+        row_range: which of the looked-at tokens are the rows.
+        column_range: which tokens are the columns.
+        size: n.
+    """
+
+    rows: Int64[Tensor, "g r"]
+    columns: Int64[Tensor, "g c"]
+    sets: slice
+    row_range: slice
+    column_range: slice
+    size: int
+
+    @property
+    def is_last_of_rows(self) -> bool:
+        """Tell whether the rows' last columns are in this tile."""
+        return self.column_range.stop >= self.size
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """First set, row and column."""
+        return self.sets.start, self.row_range.start, self.column_range.start
+
+
+@dataclass(frozen=True, eq=False)
+class Screened:
+    """Similarities of a tile up to an error, in any of the floating formats.
+
+    Attributes:
+        values: (g, r, c); some are of no pair of the tile, see `TokenSets.only_pairs`.
+        error: largest distance from the defined similarity.
+    """
+
+    values: Float[Tensor, "g r c"]
+    error: float
+
+
+@dataclass(frozen=True, eq=False)
+class TokenSets:
+    """B sets of n tokens whose similarity graphs are looked at together.
+
+    Attributes:
+        directions: the tokens (B, n, D).
+        sample: the tokens of each set whose edges are looked at (B, S), ascending; None for all.
+        block_size: similarities held at a time; None for the device's default.
+    """
+
+    directions: Directions
+    sample: Int64[Tensor, "b s"] | None = None
+    block_size: int | None = None
+
+    @property
+    def num_vertices(self) -> int:
+        """Tokens in all sets."""
+        return self.directions.is_zero.numel()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tokens are."""
+        return self.directions.unit.device
+
+    def tiles(self) -> Iterator[Tile]:
+        """Yield tiles that hold every looked-at pair of two different tokens of a set exactly once.
+
+        Whole sets as many as fit, or parts of one set. Without a sample the pairs are those whose column comes
+        after the row. With one, rows are drawn tokens, and a pair of two drawn ones belongs to the earlier.
+        """
+        num_sets, size = self.directions.is_zero.shape
+        num_rows = size if self.sample is None else self.sample.shape[1]
+        block = self.block_size or default_block_size(self.device)
+        sets_each = max(1, block // (num_rows * size))
+        rows_each = num_rows if num_rows * size <= block else min(num_rows, max(1, math.isqrt(block) // 4))
+        columns_each = max(rows_each, block // rows_each)
+        vertex = torch.arange(self.num_vertices, device=self.device).view(num_sets, size)
+        looked_at = vertex if self.sample is None else vertex.gather(1, self.sample)
+        for first in range(0, num_sets, sets_each):
+            sets = slice(first, first + sets_each)
+            for top in range(0, num_rows, rows_each):
+                rows = slice(top, top + rows_each)
+                for left in range(top if self.sample is None else 0, size, columns_each):
+                    columns = slice(left, left + columns_each)
+                    yield Tile(looked_at[sets, rows], vertex[sets, columns], sets, rows, columns, size)
+
+    def screened(self, tile: Tile) -> Iterator[Screened]:
+        """Yield the tile's similarities with less and less error; not to be modified."""
+        width = self.directions.unit.shape[-1]
+        for rank, (columns, error) in enumerate(self.directions.formats):
+            values = self._kept.get(tile.place) if rank == 0 else None
+            if values is None:
+                values = precision.product(
+                    self._rows(rank)[tile.sets, tile.row_range], self._columns(columns, tile)
+                )
+                values = self._with_zeros(values, tile)
+            if rank == 0 and self._num_pairs <= KEPT_PAIRS:
+                self._kept[tile.place] = values
+            yield Screened(values, precision.product_error(columns.dtype, width, error, error))
+
+    def exact(self, tile: Tile) -> Float32[Tensor, "g r c"]:
+        """Return the tile's similarities; some are of no pair of the tile, see `only_pairs`."""
+        unit = self.directions.unit
+        values = similarity_of_all(self._rows(-1)[tile.sets, tile.row_range], self._columns(unit, tile))
+        return self._with_zeros(values, tile)
+
+    def _columns(self, vectors: Tensor, tile: Tile) -> Tensor:
+        return vectors[tile.sets, tile.column_range]
+
+    def similarity(self, u: Int64[Tensor, " e"], v: Int64[Tensor, " e"]) -> Tensor:
+        """Return the similarity of some pairs of vertices."""
+        unit, is_zero = self.directions.unit.flatten(0, 1), self.directions.is_zero.flatten()
+        values = similarity_of_pairs(unit, u, unit, v)
+        return values.masked_fill_(is_zero[u] | is_zero[v], NEVER) if self.directions.has_zero else values
+
+    def exceeds(self, u: Int64[Tensor, " e"], v: Int64[Tensor, " e"], tau: float) -> Bool[Tensor, " e"]:
+        """Tell which of some pairs of vertices have a similarity above `tau`, which is at least -1; u ascends."""
+        unit, is_zero = self.directions.unit.flatten(0, 1), self.directions.is_zero.flatten()
+        is_above = exceeds(unit, u, unit, v, tau)
+        return is_above & ~(is_zero[u] | is_zero[v]) if self.directions.has_zero else is_above
+
+    def part(self, sets: slice) -> TokenSets:
+        """Return some of the sets."""
+        part = TokenSets(
+            self.directions[sets], None if self.sample is None else self.sample[sets], self.block_size
+        )
+        if len(self._kept) == 1 and len(self.directions.is_zero) > 1:
+            part._kept[0, 0, 0] = self._kept[0, 0, 0][sets]
+        return part
+
+    @cached_property
+    def _kept(self) -> dict[tuple[int, int, int], Tensor]:
+        """First products of tiles, kept where they are few: they are looked at more than once."""
+        return {}
+
+    @property
+    def _num_pairs(self) -> int:
+        num_sets, size = self.directions.is_zero.shape
+        return num_sets * (size if self.sample is None else self.sample.shape[1]) * size
+
+    def _rows(self, rank: int) -> Float[Tensor, "b s d"]:
+        """The looked-at tokens in one of the formats."""
+        vectors, _ = self.directions.formats[rank]
+        return vectors if self.sample is None else self._sampled_rows[rank]
+
+    @cached_property
+    def _sampled_rows(self) -> list[Tensor]:
+        assert self.sample is not None
+        index = self.sample[..., None].expand(-1, -1, self.directions.unit.shape[2])
+        return [vectors.gather(1, index) for vectors, _ in self.directions.formats]
+
+    @cached_property
+    def _is_sampled(self) -> Bool[Tensor, "b n"]:
+        assert self.sample is not None
+        return torch.zeros_like(self.directions.is_zero).scatter_(1, self.sample, True)
+
+    def only_pairs(self, mask: Tensor, tile: Tile) -> Tensor:
+        """Set a mask (g, r, c) to 0 where it stands for no pair of the tile; in place."""
+        if self.sample is not None:
+            is_new = ~self._is_sampled[tile.sets, tile.column_range][:, None]
+            is_new = is_new | (tile.columns[:, None] > tile.rows[..., None])
+            return mask.mul_(is_new & (tile.columns[:, None] != tile.rows[..., None]))
+        if tile.row_range.start == tile.column_range.start:
+            mask.triu_(1)
+        return mask
+
+    def _with_zeros(self, values: Tensor, tile: Tile) -> Tensor:
+        """Give zero-norm tokens their similarity."""
+        if not self.directions.has_zero:
+            return values
+        is_zero = self.directions.is_zero
+        of_rows = is_zero.flatten()[tile.rows]
+        return values.masked_fill_(of_rows[..., None] | is_zero[tile.sets, tile.column_range][:, None], NEVER)
+
+
+def default_block_size(device: torch.device) -> int:
+    """Return the number of similarities held at a time where none is given."""
+    return BLOCK_SIZE if device.type == "cpu" else BLOCK_SIZE_GPU
