@@ -180,3 +180,10 @@ def _original_name(name: str) -> str:
         if name.startswith(ours):
             return name.replace(ours, theirs)
     return name
+
+
+def reference_tokens(
+    reference: LlavaOnevisionForConditionalGeneration, frames: torch.Tensor, num_tokens: int
+) -> torch.Tensor:
+    """The visual tokens of a video (N, D) as transformers has them; not every release appends the newline here."""
+    return reference.model.get_video_features(frames[None]).pooler_output[0, :num_tokens]

@@ -17,6 +17,7 @@ from tests.model.checkpoints import (
     REAL_GRID_TOWER,
     VIDEO_ID,
     build_reference,
+    reference_tokens,
     save_huggingface,
     save_original,
 )
@@ -75,7 +76,8 @@ class TestEveryLayout:
         reference, model, frames = pair[0].model, pair[1](layout), pixels(4)
         before, behind = model.tokenize(QUESTION)
         embeds = model.embed_prompt([before, behind], model.encode_video(frames).flatten(0, 1))
-        visual = reference.get_video_features(frames[None]).pooler_output[0]
+        tokens = reference_tokens(pair[0], frames, 4 * 9)
+        visual = torch.cat([tokens, reference.image_newline[None]])
         assert_close(embeds[len(before) : -len(behind)], visual)
 
     def test_logits(self, layout, pair):
@@ -108,7 +110,7 @@ def real_grid(request, tmp_path_factory):
 
 
 def visual_tokens(network, video):
-    return network.model.get_video_features(video[None]).pooler_output[0, :-1]
+    return reference_tokens(network, video, 3 * 196)
 
 
 def test_the_grid_of_the_real_tower(real_grid):
@@ -147,7 +149,7 @@ def test_an_earlier_layer_of_the_tower(tmp_path):
     reference = build_reference(vision_feature_layer=-2)
     model = load_model(save_huggingface(reference, tmp_path, "flattened"), device="cpu")
     assert len(model.vision_tower.encoder.layers) == 2
-    expected = reference.model.get_video_features(pixels(2)[None]).pooler_output[0, :-1]
+    expected = reference_tokens(reference, pixels(2), 2 * 9)
     assert_close(model.encode_video(pixels(2)).flatten(0, 1), expected)
 
 
@@ -158,7 +160,7 @@ def test_low_precision_has_at_most_twice_the_error_of_plain_torch(dtype, referen
     frames, ids = pixels(4), reference_ids(model, num_frames=4)
 
     def visual(network, video):
-        return network.model.get_video_features(video[None]).pooler_output[0, :-1].float()
+        return reference_tokens(network, video, 4 * 9).float()
 
     def logits(network, video):
         return network(ids, pixel_values_videos=video[None]).logits[0].float()

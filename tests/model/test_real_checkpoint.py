@@ -17,7 +17,7 @@ from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGener
 from llava_scissor.config import GenerationConfig
 from llava_scissor.generation.decoding import find_stop_ids, generate_ids
 from llava_scissor.model import OneVision, load_model
-from tests.model.checkpoints import build_reference, save_huggingface, save_original
+from tests.model.checkpoints import build_reference, reference_tokens, save_huggingface, save_original
 
 VARIABLE = "LLAVA_SCISSOR_CHECKPOINT"
 QUESTION = "what is this?"
@@ -64,10 +64,11 @@ def check(directory: Path) -> None:
     texts = model.tokenize(QUESTION)
 
     tokens = model.encode_video(frames)  # (F, P, D)
-    expected = reference.model.get_video_features(frames[None]).pooler_output[0]  # (F * P + 1, D)
-    assert_close(tokens.flatten(0, 1), expected[:-1])
+    visual = reference_tokens(reference, frames, 2 * model.geometry.tokens_per_frame)  # (F * P, D)
+    assert_close(tokens.flatten(0, 1), visual)
 
-    visual = expected if model.geometry.use_newline else expected[:-1]
+    if model.geometry.use_newline:
+        visual = torch.cat([visual, reference.model.image_newline[None]])
     before, behind = (reference.get_input_embeddings()(torch.tensor(ids)) for ids in texts)
     embeds = torch.cat([before, visual, behind])
     assert_close(model.embed_prompt(texts, tokens.flatten(0, 1)), embeds)
