@@ -1,4 +1,4 @@
-"""LLaVA-OneVision video inference with training-free compression of visual tokens.
+"""LLaVA-OneVision inference with training-free compression of visual tokens.
 
 The names below are imported on first use, so that `import llava_scissor` costs nothing.
 """
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     )
     from llava_scissor.config import Config, load_config
     from llava_scissor.errors import ScissorError
-    from llava_scissor.generation import Answer, ask
-    from llava_scissor.model import OneVision, load_model
+    from llava_scissor.generation import Answer, Request, Session, ask, ask_batch
+    from llava_scissor.model import Images, OneVision, Turn, load_model
     from llava_scissor.video import VideoClip, read_video
 
 _ROOM_OF = {
@@ -34,8 +34,8 @@ _ROOM_OF = {
     **dict.fromkeys(["build_compressor", "compress", "compress_batch"], "compression"),
     **dict.fromkeys(["Config", "ScissorConfig", "load_config"], "config"),
     **dict.fromkeys(["ScissorError"], "errors"),
-    **dict.fromkeys(["Answer", "ask"], "generation"),
-    **dict.fromkeys(["OneVision", "load_model"], "model"),
+    **dict.fromkeys(["Answer", "Request", "Session", "ask", "ask_batch"], "generation"),
+    **dict.fromkeys(["Images", "OneVision", "Turn", "load_model"], "model"),
     **dict.fromkeys(["VideoClip", "read_video"], "video"),
 }
 
@@ -45,14 +45,19 @@ __all__ = [
     "Compressor",
     "Config",
     "Identity",
+    "Images",
     "OneVision",
+    "Request",
     "Scissor",
     "ScissorConfig",
     "ScissorError",
+    "Session",
     "StreamingScissor",
+    "Turn",
     "VideoClip",
     "__version__",
     "ask",
+    "ask_batch",
     "build_compressor",
     "compress",
     "compress_batch",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,12 +17,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from llava_scissor import report
 from llava_scissor._version import __version__
 from llava_scissor.config import Config, load_config, to_dict
 from llava_scissor.errors import ConfigError, InputError, ScissorError
 
 if TYPE_CHECKING:
-    from llava_scissor.generation import Answer
+    from llava_scissor.generation import Answer, Session
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ _APP_STYLE: dict[str, Any] = {
 }
 
 app = typer.Typer(
-    help="Ask questions about videos with LLaVA-OneVision and compressed visual tokens.",
+    help="Ask questions about videos and images with LLaVA-OneVision and compressed visual tokens.",
     no_args_is_help=True,
     **_APP_STYLE,
 )
@@ -46,12 +46,14 @@ app = typer.Typer(
 class AskOptions:
     """What `ask` was called with; see its options."""
 
-    video: str
-    question: str
+    questions: tuple[str, ...]
+    video: str | None = None
+    images: tuple[str, ...] = ()
     config: Path | None = None
     overrides: tuple[str, ...] = ()
     use_json: bool = False
     use_stream: bool = False
+    is_conversation: bool = False
 
 
 def main() -> None:
@@ -84,8 +86,12 @@ def _root(
 
 @app.command()
 def ask(
-    video: Annotated[str, typer.Option(help="Video file to ask about.")],
-    question: Annotated[str, typer.Option(help="What to ask.")],
+    question: Annotated[list[str], typer.Option(metavar="<str>", help="What to ask; repeatable.")],
+    video: Annotated[str | None, typer.Option(help="Video file to ask about.")] = None,
+    image: Annotated[
+        list[str] | None,
+        typer.Option(metavar="<str>", help="Image file to ask about, instead of a video; repeatable."),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML settings; without it, the shipped demo.")] = None,
     model: Annotated[str | None, typer.Option(help="Checkpoint, instead of the key model.path.")] = None,
     overrides: Annotated[
@@ -98,16 +104,32 @@ def ask(
         bool, typer.Option("--json", help="Print one JSON object; with --stream, the text goes to stderr.")
     ] = False,
     use_stream: Annotated[bool, typer.Option("--stream", help="Print the answer as it is written.")] = False,
+    conversation: Annotated[
+        bool, typer.Option("--conversation", help="Each question follows the answers before it.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.")] = False,
 ) -> None:
-    """Answer a question about a video."""
+    """Answer questions about a video, about images, or without either."""
     if verbose and quiet:
         raise typer.BadParameter("--verbose and --quiet exclude each other")
+    if video is not None and image:
+        raise typer.BadParameter("--video and --image exclude each other")
     with _diagnostics(verbose, quiet):
         model_override = [] if model is None else [f"model.path={json.dumps(model, ensure_ascii=False)}"]
         all_overrides = (*(overrides or ()), *model_override)
-        run_ask(AskOptions(video, question, config, all_overrides, use_json, use_stream))
+        run_ask(
+            AskOptions(
+                tuple(question),
+                video,
+                tuple(image or ()),
+                config,
+                all_overrides,
+                use_json,
+                use_stream,
+                conversation,
+            )
+        )
 
 
 @app.command()
@@ -164,38 +186,54 @@ def _print_showcase(ratios: list[float]) -> None:
 
 
 def run_ask(options: AskOptions) -> None:
-    """Answer a question and print the result on stdout.
+    """Answer the questions and print the result on stdout.
 
     Raises:
-        ScissorError: the settings, the video, the checkpoint or the question cannot be used.
+        ScissorError: the settings, the video or images, the checkpoint or a question cannot be used.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # where a character cannot be shown, show "?"
         sys.stdout.reconfigure(errors="replace")
     config = load_config(options.config, options.overrides)
-    if not options.question.strip():
+    if not all(question.strip() for question in options.questions):
         raise InputError("--question: got an empty text, expected a question")
+    if options.is_conversation and len(options.questions) == 1:
+        logger.warning("--conversation has no effect with one --question")
     for section, values in to_dict(config).items():
-        used = " ".join(f"{key}={value}" for key, value in values.items() if value is not None)
+        used = " ".join(f"{key}={value}" for key, value in values.items() if value not in (None, []))
         logger.info("%s: %s", section, used)
 
-    answer = _answer(config, options, _text_printer(options.use_json) if options.use_stream else None)
-
-    if options.use_stream:
-        typer.echo(err=options.use_json)  # ends the streamed line
+    session = _open_session(config, options)
+    on_text = _text_printer(options.use_json) if options.use_stream else None
+    is_one_of_several = len(options.questions) > 1
+    answers: list[Answer] = []
+    for question in options.questions:
+        if is_one_of_several and not options.use_json:
+            report.print_question(question)
+        history = answers[-1].history if answers and options.is_conversation else ()
+        answers.append(session.ask(question, history, on_text=on_text))
+        if options.use_stream:
+            typer.echo(err=options.use_json)  # ends the streamed line
+        elif not options.use_json:
+            report.print_text(answers[-1])
     if options.use_json:
-        typer.echo(json.dumps(_as_json(answer, config), allow_nan=False))
+        result = report.as_json(answers, session.timings_s, options.images, config)
+        typer.echo(json.dumps(result, allow_nan=False))
     else:
-        _print_for_people(answer, is_text_shown=options.use_stream)
+        report.print_summary(answers, session.timings_s)
 
 
-def _answer(config: Config, options: AskOptions, on_text: Callable[[str], None] | None) -> Answer:
+def _open_session(config: Config, options: AskOptions) -> Session:
     # Imported here, because the settings are to be checked before seconds go into importing torch.
     from llava_scissor.compression import build_compressor
-    from llava_scissor.generation import ask as ask_model
-    from llava_scissor.model import load_model
+    from llava_scissor.generation import Session
+    from llava_scissor.model import Images, load_model
     from llava_scissor.video.source import VideoSource
 
-    VideoSource.check(options.video)  # before minutes go into loading a large model
+    media = Images(*options.images, compress=config.compression.images) if options.images else options.video
+    if options.images:  # before minutes go into loading a large model
+        media.read()
+    elif options.video is not None:
+        VideoSource.check(options.video)
     settings = config.model
     compressor = build_compressor(config.compression)
     logger.info("loading %s", settings.path)
@@ -208,8 +246,9 @@ def _answer(config: Config, options: AskOptions, on_text: Callable[[str], None] 
         device_map=settings.device_map,
         quantization=settings.quantization,
     )
-    logger.info("asking about %s on %s in %s", options.video, model.device, model.dtype)
-    return ask_model(model, options.video, options.question, config.video, config.generation, on_text)
+    subject = ", ".join(options.images) or options.video or "nothing but text"
+    logger.info("asking about %s on %s in %s", subject, model.device, model.dtype)
+    return Session(model, media, config.video, config.generation)
 
 
 def _text_printer(use_stderr: bool) -> Callable[[str], None]:
@@ -219,55 +258,6 @@ def _text_printer(use_stderr: bool) -> Callable[[str], None]:
         stream.flush()
 
     return show
-
-
-def _as_json(answer: Answer, config: Config) -> dict[str, Any]:
-    clip, compression = answer.clip, answer.compression
-    has_tau = compression.tau is not None and math.isfinite(compression.tau)
-    return {
-        "answer": answer.text,
-        "tokens": {
-            "input": compression.num_input,
-            "spatial": compression.num_spatial,
-            "kept": compression.num_kept,
-        },
-        "tau": compression.tau if has_tau else None,
-        "timings_s": dict(answer.timings_s),
-        "num_prompt_tokens": answer.num_prompt_tokens,
-        "num_new_tokens": answer.num_new_tokens,
-        "video": {
-            "source": clip.source,
-            "indices": list(clip.indices),
-            "timestamps_s": list(clip.timestamps_s),
-            "num_source_frames": clip.num_source_frames,
-            "num_missing": clip.num_missing,
-            "fps": clip.fps,
-        },
-        "config": to_dict(config),
-        "version": __version__,
-    }
-
-
-def _print_for_people(answer: Answer, is_text_shown: bool) -> None:
-    console = Console(highlight=False, soft_wrap=True)
-    if not is_text_shown:
-        console.print(Text(answer.text or "(the model wrote nothing)", style="bold"))
-    clip, compression = answer.clip, answer.compression
-    missing = f", {clip.num_missing} could not be decoded" if clip.num_missing else ""
-    counts = [
-        f"{count:,} ({100 * count / compression.num_input:.1f} %)"
-        for count in (compression.num_spatial, compression.num_kept)
-    ]
-    rows = {
-        "frames": f"{len(clip.indices)} of {clip.num_source_frames}{missing}",
-        "tokens": " -> ".join([f"{compression.num_input:,}", *counts]),
-        "tau": "none" if compression.tau is None else f"{compression.tau:.4f}",
-    }
-    for stage, seconds in answer.timings_s.items():
-        written = f"  {answer.num_new_tokens} tokens" if stage == "generate" else ""
-        rows[stage.replace("_", " ")] = f"{seconds:7.3f} s{written}"
-    table = "\n".join(f"{name:<14}{value}" for name, value in rows.items())
-    console.print(Text(f"\n{table}"))
 
 
 class _ConsoleHandler(logging.Handler):

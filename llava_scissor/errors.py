@@ -20,6 +20,10 @@ class VideoError(ScissorError):
     """A video that cannot be opened, decoded or sampled."""
 
 
+class ImageError(ScissorError):
+    """An image that cannot be opened or decoded."""
+
+
 class CheckpointError(ScissorError):
     """A checkpoint directory that is incomplete, unsupported or damaged."""
 

@@ -67,6 +67,8 @@ def allowed_values(field: FieldInfo) -> str:
         text = "true or false"
     elif kind is str:
         text = f"text such as {', '.join(field.examples)}" if field.examples else "text that is not empty"
+    elif get_origin(kind) is tuple:
+        text = "a list of texts that are not empty"
     else:
         text = f"{'an integer' if kind is int else 'a number'}{_bounds(field)}"
     return f"{text}, or null" if kind is not field.annotation else text

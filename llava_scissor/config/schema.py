@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from llava_scissor.config.messages import KeyConflictError, config_error
 
@@ -21,6 +21,15 @@ _KEYS_WITH_EFFECT: dict[str, set[str]] = {
     "uniform": {"retention_ratio"},
     "pooling": {"retention_ratio"},
 }
+
+
+def _check_texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, (list, tuple)) or not all(isinstance(text, str) and text for text in value):
+        raise ValueError("not a list of texts")  # the message is made from the field
+    return tuple(value)
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_check_texts)]
 
 
 class Section(BaseModel):
@@ -81,7 +90,6 @@ class ScissorConfig(Section):
     seed: int = Field(
         default=0, ge=0, le=MAX_SEED, description="Seed of everything that the compressor draws at random."
     )
-
     block_size: int | None = Field(
         default=None,
         ge=1,
@@ -113,6 +121,11 @@ class CompressionConfig(ScissorConfig):
         description="scissor: semantic connected components; none: keep all tokens; random, uniform and "
         "pooling: baselines, which need a retention_ratio.",
     )
+    images: bool = Field(
+        default=False,
+        description="Whether images are compressed, too. false: they keep all their tokens, only videos are "
+        "compressed.",
+    )
 
     @model_validator(mode="after")
     def _check_method(self) -> CompressionConfig:
@@ -124,6 +137,7 @@ class CompressionConfig(ScissorConfig):
             )
         is_exact = self.epsilon is None and self.sample_size is None
         unused = set(ScissorConfig.model_fields) - _KEYS_WITH_EFFECT[self.method]
+        unused |= {"images"} if self.method == "none" else set()
         _warn_without_effect(self, "compression", unused, f"with compression.method '{self.method}'")
         if self.method == "scissor" and is_exact:
             _warn_without_effect(self, "compression", {"seed"}, "without epsilon or sample_size")
@@ -233,6 +247,11 @@ class GenerationConfig(Section):
         "Null: as the checkpoint says.",
     )
     seed: int = Field(default=0, ge=0, le=MAX_SEED, description="Seed of the draw. Needs do_sample.")
+    stop: Texts = Field(
+        default=(),
+        description="Texts that end the answer, which is cut before the first of them. The model's own end of "
+        "turn always does.",
+    )
 
     @model_validator(mode="after")
     def _check_sampling(self) -> GenerationConfig:

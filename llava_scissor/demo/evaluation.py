@@ -14,7 +14,8 @@ from llava_scissor.config import GenerationConfig
 from llava_scissor.demo.clips import scene_of_seed, write_clip
 from llava_scissor.demo.drawing import render
 from llava_scissor.demo.questions import QUESTION_TYPES, Question, sample_questions
-from llava_scissor.generation.decoding import decode_text, find_stop_ids, generate_ids
+from llava_scissor.generation.decoding import find_stop_ids, generate_ids
+from llava_scissor.generation.text import decode_text
 from llava_scissor.model import OneVision
 from llava_scissor.video import preprocess_frames, read_video
 

@@ -1,94 +1,201 @@
-"""A video and a question in, an answer out."""
+"""A video, images or nothing, and questions in; answers out."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from itertools import takewhile
+from types import TracebackType
 
-from llava_scissor.compression import CompressionResult
+from jaxtyping import Float
+from torch import Tensor
+from transformers import DynamicCache
+
 from llava_scissor.config import GenerationConfig, VideoConfig
-from llava_scissor.generation.decoding import OnText, decode_text, find_stop_ids, generate_ids
+from llava_scissor.errors import InputError
+from llava_scissor.generation.answer import Answer, build_answer
+from llava_scissor.generation.decoding import OnText, Reply, check_context, generate
+from llava_scissor.generation.media import Media, count_visuals, encode_media
 from llava_scissor.generation.stopwatch import Stopwatch
-from llava_scissor.model import OneVision
-from llava_scissor.video import VideoClip, preprocess_frames, read_video
-
-
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """What the model said, and how it got there.
-
-    Attributes:
-        text: the answer, without control tokens and without space around it.
-        compression: which visual tokens were kept.
-        clip: the frames that were looked at.
-        timings_s: seconds of `decode` (of the video), `preprocess`, `vision_tower` (with projector and
-            pooling), `compression`, `prefill` (up to the logits of the first token), `generate` (all after
-            that) and `total`, their sum.
-        num_prompt_tokens: positions of the prompt, text and visual tokens together.
-        num_new_tokens: tokens of the answer, the one that ended it included.
-    """
-
-    text: str
-    compression: CompressionResult
-    clip: VideoClip
-    timings_s: dict[str, float]
-    num_prompt_tokens: int
-    num_new_tokens: int
+from llava_scissor.model import OneVision, Turn
 
 
 def ask(
     model: OneVision,
-    video: str | Path | bytes | VideoClip,
+    media: Media,
     question: str,
-    video_config: VideoConfig,
-    generation_config: GenerationConfig,
+    video_config: VideoConfig | None = None,
+    generation_config: GenerationConfig | None = None,
     on_text: OnText | None = None,
+    history: Sequence[Turn] = (),
 ) -> Answer:
-    """Ask one question about one video.
+    """Ask one question about one video, about images, or about nothing but text.
 
     Args:
         model: the model, which brings its compressor.
-        video: a path, the content of a video file, or frames that were already read.
+        media: a video as path, content of a file, or frames that were already read; `Images(...)`; or None.
         question: what to ask; not blank, without control tokens.
         video_config: how to take frames; for a clip that was already read only `resize` matters.
         generation_config: how to write the answer.
         on_text: called with each piece of the answer as it is written; the pieces add up to the answer.
+        history: earlier turns of the conversation, oldest first; `Answer.history` of the turn before.
 
     Returns:
         The answer with its history.
 
     Raises:
         InputError: the question cannot be asked, or prompt and answer do not fit into the model's context.
+        ImageError: an image cannot be read.
         VideoError: the video cannot be read.
         MissingDependencyError: the decoder is not installed.
     """
-    watch = Stopwatch(model.device)
-    geometry = model.geometry
-    text_ids = model.tokenize(question)  # before the work on the video, for the sake of who mistyped
-    clip = _read(video, video_config, geometry.default_num_frames)
-    watch.lap("decode")
-    pixel_values = preprocess_frames(
-        clip.frames, geometry.image_size, geometry.image_mean, geometry.image_std, video_config.resize
-    )  # (F, 3, S, S)
-    watch.lap("preprocess")
-    tokens = model.encode_video(pixel_values)  # (F, P, D)
-    watch.lap("vision_tower")
-    compression = model.compress(tokens)  # .tokens (K, D)
-    watch.lap("compression")
-    inputs_embeds = model.embed_prompt(text_ids, compression.tokens)  # (L, D)
-    new_ids = generate_ids(model, inputs_embeds, generation_config, on_text, watch)
-    return Answer(
-        text=decode_text(new_ids, model.tokenizer, find_stop_ids(model)),
-        compression=compression,
-        clip=clip,
-        timings_s={**watch.laps_s, "total": sum(watch.laps_s.values())},
-        num_prompt_tokens=len(inputs_embeds),
-        num_new_tokens=len(new_ids),
-    )
+    num_visuals = count_visuals(media)
+    text_ids = model.tokenize(question, num_visuals, history)  # before the work, for the sake of who mistyped
+    session = Session(model, media, video_config, generation_config)
+    answer = _finish(session._write(text_ids, question, history, None), on_text)
+    laps_s = {**session.timings_s, **answer.timings_s}
+    del laps_s["total"]
+    return replace(answer, timings_s={**laps_s, "total": sum(laps_s.values())})
 
 
-def _read(video: str | Path | bytes | VideoClip, config: VideoConfig, default_num_frames: int) -> VideoClip:
-    if isinstance(video, VideoClip):
-        return video
-    num_frames = default_num_frames if config.num_frames is None else config.num_frames
-    return read_video(video, num_frames, config.decoder)
+class Session:
+    """One video, some images or nothing, looked at once; then any number of questions about it.
+
+    The keys and values of everything that a question has in common with the one before it stay in the cache:
+    system prompt, visual tokens, and the earlier turns if the question follows them. Only what is new is
+    computed. Each answer is what `ask` gives for its question alone, up to the rounding of sums.
+
+    A session is for one thread, and one answer at a time is written. Between questions it holds the cache on
+    the device; `close`, or the end of `with`, frees it.
+
+    Attributes:
+        media: what the model sees.
+        timings_s: seconds of `decode`, `preprocess`, `vision_tower`, `compression`, and `total`, their sum.
+    """
+
+    def __init__(
+        self,
+        model: OneVision,
+        media: Media = None,
+        video_config: VideoConfig | None = None,
+        generation_config: GenerationConfig | None = None,
+    ) -> None:
+        """Look at a video, at images, or at nothing.
+
+        Args:
+            model: the model, which brings its compressor.
+            media: as for `ask`.
+            video_config: how to take frames.
+            generation_config: how to write answers, for questions that come without settings of their own.
+
+        Raises:
+            ImageError: an image cannot be read.
+            VideoError: the video cannot be read.
+            MissingDependencyError: the decoder is not installed.
+        """
+        watch = Stopwatch(model.device)
+        self.media = encode_media(model, media, video_config or VideoConfig(), watch)
+        self.timings_s = {**watch.laps_s, "total": sum(watch.laps_s.values())}
+        self._model = model
+        self._config = generation_config or GenerationConfig()
+        self._cache: DynamicCache | None = DynamicCache(config=model.language_model.config)
+        self._cached_ids: list[int] = []  # ids in the cache behind the visual tokens
+        self._reply: Reply | None = None  # the answer that is written now, or was written last
+
+    def ask(
+        self,
+        question: str,
+        history: Sequence[Turn] = (),
+        generation_config: GenerationConfig | None = None,
+        on_text: OnText | None = None,
+    ) -> Answer:
+        """Answer a question; with `history=answer.history` one that follows an earlier answer.
+
+        Raises:
+            InputError: the question cannot be asked, prompt and answer do not fit into the model's context, or
+                the session is closed.
+        """
+        return _finish(self.stream(question, history, generation_config), on_text)
+
+    def stream(
+        self,
+        question: str,
+        history: Sequence[Turn] = (),
+        generation_config: GenerationConfig | None = None,
+    ) -> Generator[str, None, Answer]:
+        """Answer a question piece by piece.
+
+        Yields:
+            Pieces of text that add up to the answer. The generator's return value is the `Answer`.
+
+        Raises:
+            InputError: as for `ask`, at the first piece; or another question was asked before the last piece.
+        """
+        text_ids = self._model.tokenize(question, len(self.media.visuals), history)
+        return self._write(text_ids, question, history, generation_config)
+
+    def close(self) -> None:
+        """Free the cache; the session cannot be asked any more."""
+        self._cache = self._reply = None
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _write(
+        self,
+        text_ids: list[list[int]],
+        question: str,
+        history: Sequence[Turn],
+        generation_config: GenerationConfig | None,
+    ) -> Generator[str, None, Answer]:
+        if self._cache is None:
+            raise InputError("the session is closed: open another one")
+        config = generation_config or self._config
+        num_prompt_tokens = sum(map(len, text_ids)) + sum(map(len, self.media.visuals))
+        check_context(num_prompt_tokens, config.max_new_tokens, self._model.geometry.context_length)
+        watch = Stopwatch(self._model.device)
+        reply = self._reply = Reply(self._model, config)
+        prompt = self._embed_new(text_ids)  # (L, D)
+        for _ in generate(self._model, [prompt], [reply], self._cache, watch):
+            self._cached_ids = [*text_ids[-1], *reply.ids[:-1]]
+            if piece := reply.text.next_piece(reply.ids, reply.is_done):
+                yield piece
+                if self._reply is not reply:
+                    raise InputError(
+                        "the session was asked another question, or closed, before this answer was "
+                        "complete: read each stream to its end, or open a session for each"
+                    )
+        num_cached = num_prompt_tokens - len(prompt)
+        return build_answer(question, history, self.media, reply, watch.laps_s, num_prompt_tokens, num_cached)
+
+    def _embed_new(self, text_ids: list[list[int]]) -> Float[Tensor, "l d"]:
+        """Keep in the cache what the prompt begins with, and return the embeddings of the rest."""
+        *before, ids = text_ids
+        num_before = sum(map(len, before)) + sum(map(len, self.media.visuals))
+        num_cached = num_before + len(self._cached_ids)
+        if any(layer.get_seq_length() != num_cached for layer in self._cache.layers):
+            # Nothing is there yet, or a step that failed left the layers uneven.
+            self._cache = DynamicCache(config=self._model.language_model.config)
+            return self._model.embed(text_ids, self.media.visuals)
+        # The last id is always computed: its logits are the first token of the answer.
+        pairs = zip(self._cached_ids, ids[:-1], strict=False)
+        num_shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        self._cache.crop(num_shared - len(self._cached_ids))
+        self._cached_ids = ids[:num_shared]
+        return self._model.embed([ids[num_shared:]], [])
+
+
+def _finish(stream: Generator[str, None, Answer], on_text: OnText | None) -> Answer:
+    """Read a stream to its end."""
+    while True:
+        try:
+            piece = next(stream)
+        except StopIteration as stop:
+            return stop.value
+        if on_text:
+            on_text(piece)

@@ -1,24 +1,58 @@
-"""From embeddings to the ids of an answer, with the text as it comes."""
+"""From embeddings to the ids of answers: one step of the language model for each token, for one row or many."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import GenerationConfig as TransformersGenerationConfig
-from transformers import LogitsProcessor, PreTrainedTokenizerBase
-from transformers.generation import BaseStreamer
+from torch.nn.utils.rnn import pad_sequence
+from transformers import Cache, DynamicCache
 
 from llava_scissor.config import GenerationConfig
 from llava_scissor.errors import InputError
 from llava_scissor.generation.sampling import build_processors
 from llava_scissor.generation.stopwatch import Stopwatch
+from llava_scissor.generation.text import AnswerText
 from llava_scissor.model import OneVision
 from llava_scissor.model.prompt import TURN_END
 
 OnText = Callable[[str], None]
+
+
+class Reply:
+    """One answer in the making: chooses its tokens, and knows when it is done.
+
+    Attributes:
+        ids: the ids so far, the one that ended the answer included.
+        text: the text of the ids.
+    """
+
+    def __init__(self, model: OneVision, config: GenerationConfig) -> None:
+        self.ids: list[int] = []
+        self._stop_ids = find_stop_ids(model)
+        self.text = AnswerText(model.tokenizer, self._stop_ids, config.stop)
+        self._max_new_tokens = config.max_new_tokens
+        device = model.language_model.get_input_embeddings().weight.device
+        self._processors = build_processors(config, model.geometry.generation, model.num_token_ids, device)
+
+    def choose(self, logits: Float[Tensor, "1 v"]) -> int:
+        """Take the next token; the likeliest, or the one that was drawn."""
+        ids = torch.tensor([self.ids], dtype=torch.long, device=logits.device)
+        chosen = int(self._processors(ids, logits).argmax())
+        self.ids.append(chosen)
+        return chosen
+
+    @property
+    def has_stopped(self) -> bool:
+        """Whether the answer came to its end, by a stop id or a stop text."""
+        return bool(self.ids) and (self.ids[-1] in self._stop_ids or self.text.has_stop_text(self.ids))
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing left to write: the end was reached, or the largest number of tokens."""
+        return len(self.ids) >= self._max_new_tokens or self.has_stopped
 
 
 def generate_ids(
@@ -44,27 +78,83 @@ def generate_ids(
         InputError: the prompt and the longest answer do not fit into the context.
     """
     check_context(len(inputs_embeds), config.max_new_tokens, model.geometry.context_length)
+    reply = Reply(model, config)
+    for _ in generate(model, [inputs_embeds], [reply], watch=watch):
+        if on_text and (piece := reply.text.next_piece(reply.ids, reply.is_done)):
+            on_text(piece)
+    return reply.ids
+
+
+@torch.no_grad()
+def generate(
+    model: OneVision,
+    prompts: Sequence[Float[Tensor, "_ d"]],
+    replies: Sequence[Reply],
+    cache: Cache | None = None,
+    watch: Stopwatch | None = None,
+) -> Iterator[int]:
+    """Write one answer to each prompt, all of them at once.
+
+    Args:
+        model: the model; only its language model is run.
+        prompts: embeddings of each prompt behind what is in the cache, (L_i, D).
+        replies: where the tokens go, in the order of the prompts.
+        cache: keys and values of the positions before the prompts; with one prompt only. It grows.
+        watch: gets a lap `prefill`, up to the logits of the first tokens, and a lap `generate` for the rest.
+
+    Yields:
+        The row of each token when it was chosen. A row that is done leaves the batch.
+
+    Reference: the ids are those of `generate` in transformers, which has neither generators nor settings of
+    their own for the rows of a batch.
+    """
     watch = watch or Stopwatch(model.device)
-    stop_ids = find_stop_ids(model)
-    processors = build_processors(
-        config, model.geometry.generation, model.num_token_ids, inputs_embeds.device
-    )
-    processors.insert(0, PrefillTimer(watch))
-    streamer = TextStream(model.tokenizer, stop_ids, on_text) if on_text else None
-    ids = model.language_model.generate(
-        inputs_embeds=inputs_embeds[None],
-        attention_mask=torch.ones(1, len(inputs_embeds), dtype=torch.long, device=inputs_embeds.device),
-        logits_processor=processors,
-        streamer=streamer,
-        generation_config=TransformersGenerationConfig(
-            max_new_tokens=config.max_new_tokens,
-            do_sample=False,  # a draw, too, is one of the processors
-            eos_token_id=stop_ids,
-            pad_token_id=model.tokenizer.pad_token_id,
-        ),
-    )
-    watch.lap("generate")
-    return ids[0].tolist()
+    cache = DynamicCache(config=model.language_model.config) if cache is None else cache
+    inputs_embeds, mask = pad_left(prompts, cache.get_seq_length())  # (B, L, D), (B, past + L)
+    embedding = model.language_model.get_input_embeddings()
+    rows = list(range(len(prompts)))
+    stage = "prefill"
+    while rows:
+        length = inputs_embeds.shape[1]
+        logits = (
+            model.language_model(
+                inputs_embeds=inputs_embeds,
+                attention_mask=mask,
+                position_ids=(mask.long().cumsum(-1) - 1).clamp(min=0)[:, -length:],
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            .logits[:, -1]
+            .float()
+        )  # (B, V)
+        if stage == "prefill":
+            watch.lap(stage)
+            stage = "generate"
+        ids = []
+        for i, row in enumerate(rows):
+            ids.append(replies[row].choose(logits[i : i + 1]))
+            yield row
+        going = [i for i, row in enumerate(rows) if not replies[row].is_done]
+        if 0 < len(going) < len(rows):
+            cache.batch_select_indices(torch.tensor(going, device=mask.device))
+        rows = [rows[i] for i in going]
+        mask = torch.cat([mask[going], mask.new_ones(len(going), 1)], dim=1)
+        inputs_embeds = embedding(
+            torch.tensor([[ids[i]] for i in going], device=mask.device, dtype=torch.long)
+        )
+    watch.lap(stage)
+
+
+def pad_left(
+    prompts: Sequence[Float[Tensor, "_ d"]], num_cached: int = 0
+) -> tuple[Float[Tensor, "b l d"], Int[Tensor, "b m"]]:
+    """Bring prompts to one length by zeros before them; the mask has 1 where a prompt or the cache is."""
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=prompts[0].device)
+    embeds = pad_sequence(list(prompts), batch_first=True, padding_side="left")
+    place = torch.arange(embeds.shape[1], device=lengths.device)
+    mask = (place >= embeds.shape[1] - lengths[:, None]).long()
+    return embeds, torch.cat([mask.new_ones(len(mask), num_cached), mask], dim=1)
 
 
 def check_context(num_prompt_tokens: int, max_new_tokens: int, context_length: int) -> None:
@@ -73,7 +163,7 @@ def check_context(num_prompt_tokens: int, max_new_tokens: int, context_length: i
         raise InputError(
             f"a prompt of {num_prompt_tokens} tokens and an answer of up to {max_new_tokens} need "
             f"{num_prompt_tokens + max_new_tokens} positions, but the model has {context_length}: use fewer "
-            "frames, a lower compression.retention_ratio or a lower generation.max_new_tokens"
+            "frames or images, a lower compression.retention_ratio or a lower generation.max_new_tokens"
         )
 
 
@@ -82,57 +172,3 @@ def find_stop_ids(model: OneVision) -> list[int]:
     tokenizer = model.tokenizer
     turn_end = tokenizer.added_tokens_encoder[TURN_END]
     return sorted({*model.geometry.generation.stop_ids, tokenizer.eos_token_id, turn_end} - {None})
-
-
-def decode_text(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int]) -> str:
-    """Return the text of an answer without control tokens and without space around it."""
-    kept = [i for i in ids if i not in stop_ids]
-    return tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
-
-
-class TextStream(BaseStreamer):
-    """Hands out the text of an answer as it grows; the pieces add up to the text of all ids.
-
-    What another token may still change is held back: the bytes of a character that is not complete.
-
-    Cost: quadratic, as each new id decodes them all again; short beside a step of the language model.
-    """
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int], on_text: OnText) -> None:
-        self._tokenizer, self._stop_ids, self._on_text = tokenizer, stop_ids, on_text
-        self._ids: list[int] = []
-        self._num_sent = 0
-
-    def put(self, value: Int[Tensor, ...]) -> None:
-        """Take the next ids; a first call has those of the prompt, of which embeddings have none."""
-        self._ids += value.flatten().tolist()
-        text = self._text()
-        if not text.endswith("\N{REPLACEMENT CHARACTER}"):
-            self._send(text)
-
-    def end(self) -> None:
-        """Send what was held back."""
-        self._send(self._text())
-
-    def _text(self) -> str:
-        return decode_text(self._ids, self._tokenizer, self._stop_ids)
-
-    def _send(self, text: str) -> None:
-        if len(text) > self._num_sent:
-            self._on_text(text[self._num_sent :])
-            self._num_sent = len(text)
-
-
-class PrefillTimer(LogitsProcessor):
-    """Ends the lap `prefill` when the logits of the first token are there; changes nothing."""
-
-    def __init__(self, watch: Stopwatch) -> None:
-        self._watch = watch
-        self._is_first = True
-
-    def __call__(self, input_ids: Int[Tensor, "b t"], scores: Float[Tensor, "b v"]) -> Float[Tensor, "b v"]:
-        """Return the scores as they are."""
-        if self._is_first:
-            self._watch.lap("prefill")
-            self._is_first = False
-        return scores

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Literal
 
 from transformers import Qwen2Config, SiglipVisionConfig
@@ -42,6 +43,8 @@ class Geometry:
         num_unused_blocks: blocks of the tower that the checkpoint may store behind the last one used.
         pool_stride: side of the square of patches that pooling turns into one visual token.
         default_num_frames: frames to sample when the caller gives no number.
+        image_grids: rows and columns of tiles that a single image may be cut into.
+        max_tiles: number of tiles above which the map of a single image is shrunk.
         image_mean: mean of the pixels per RGB channel, for pixels in [0, 1].
         image_std: standard deviation of the pixels per RGB channel, for pixels in [0, 1].
         system_prompt: text of the ChatML system turn.
@@ -55,6 +58,8 @@ class Geometry:
     num_unused_blocks: int = 0
     pool_stride: int = 2
     default_num_frames: int = 32
+    image_grids: tuple[tuple[int, int], ...] = tuple(product(range(1, 7), repeat=2))
+    max_tiles: int = 9
     image_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     image_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     system_prompt: str = "You are a helpful assistant."

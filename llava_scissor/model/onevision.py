@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from copy import copy
 
 import torch
@@ -12,18 +13,19 @@ from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM, SiglipVision
 from llava_scissor.compression import CompressionResult, Compressor, Identity
 from llava_scissor.errors import InputError
 from llava_scissor.model.geometry import Geometry
+from llava_scissor.model.image_tiles import choose_grid, join_tiles
 from llava_scissor.model.pooling import pool_frames
 from llava_scissor.model.projector import Projector
-from llava_scissor.model.prompt import build_prompt, check_question, tokenize_prompt
+from llava_scissor.model.prompt import Turn, build_prompt, check_history, check_question, tokenize_prompt
 from llava_scissor.model.splice import splice
 
 FRAMES_PER_CHUNK = 8  # bounds the tower's activations; 32 frames of 729 patches would need four times as much
 
 
 class OneVision(nn.Module):
-    """A video and a question in, embeddings for the language model out.
+    """A video or images and a question in, embeddings for the language model out.
 
-    The way of the data, with F frames, P visual tokens a frame, K kept tokens, L positions, D the width:
+    The way of a video, with F frames, P visual tokens a frame, K kept tokens, L positions, D the width:
 
     1. `vision_tower`: pixels (F, 3, H, W) -> patches (F, s * s, D_v), the output of the tower's last block
     2. `projector`: patches -> (F, s * s, D)
@@ -34,6 +36,9 @@ class OneVision(nn.Module):
     7. `language_model`: (L, D) -> logits; `llava_scissor.generation` turns them into an answer
 
     Steps 1 to 3 are `encode_video`, step 4 is `compress`, steps 5 and 6 are `embed_prompt`.
+
+    An image goes through 1 and 2 in views, the whole and its tiles (`encode_image`), and is put together
+    again (`join_views`). Steps 3 and 4 are for videos. `embed` splices any number of visual blocks.
 
     Attributes:
         geometry: sizes and choices of the checkpoint.
@@ -90,26 +95,67 @@ class OneVision(nn.Module):
 
         Cost: memory for the activations of `FRAMES_PER_CHUNK` frames, however many there are.
         """
-        size = self.geometry.image_size
-        if pixel_values.ndim != 4 or pixel_values.shape[1:] != (3, size, size) or not len(pixel_values):
-            raise InputError(
-                f"expected pixel values of shape (frames, 3, {size}, {size}) with at least one frame, "
-                f"got {tuple(pixel_values.shape)}"
-            )
-        return torch.cat([self._encode_frames(frames) for frames in pixel_values.split(FRAMES_PER_CHUNK)])
+        stride = self.geometry.pool_stride
+        return torch.cat([pool_frames(patches, stride) for patches in self._project(pixel_values)])
+
+    def encode_image(self, pixel_values: Float[Tensor, "t c h w"]) -> Float[Tensor, "t n d"]:
+        """Turn preprocessed views of one image into projected patches: vision tower, projector, no pooling.
+
+        Args:
+            pixel_values: normalised RGB views (T, 3, image_size, image_size): the whole image, then its tiles.
+
+        Returns:
+            Patches (T, s * s, D), row-major inside a view, in the model's dtype and on its device.
+
+        Raises:
+            InputError: no views, or views of another size than the checkpoint's.
+        """
+        return torch.cat(list(self._project(pixel_values)))
+
+    def join_views(self, patches: Float[Tensor, "t n d"], height: int, width: int) -> Float[Tensor, "m d"]:
+        """Put the patches of the views of one image together, with the newlines of the checkpoint.
+
+        Args:
+            patches: of the whole image and its tiles, or of the only view of one of several images.
+            height: height of the image in pixels, before any resizing.
+            width: width of the image in pixels.
+
+        Returns:
+            The visual block of the image, (M, D). Without a newline in the checkpoint ("flat"), view after view.
+        """
+        if self.image_newline is None:
+            return patches.flatten(0, 1)
+        if len(patches) == 1:
+            return self.append_newline(patches[0])
+        geometry = self.geometry
+        grid = choose_grid(height, width, geometry.image_size, geometry.image_grids)
+        return join_tiles(patches, grid, height, width, self.image_newline, geometry.max_tiles)
 
     def compress(self, tokens: Float[Tensor, "f p d"]) -> CompressionResult:
         """Reduce the visual tokens of one video; the only place where the compressor is called."""
         return self.compressor(tokens)
 
-    def tokenize(self, question: str) -> list[list[int]]:
-        """Return the token ids of the prompt's text before and behind the video.
+    def append_newline(self, tokens: Float[Tensor, "k d"]) -> Float[Tensor, "_ d"]:
+        """Return the visual block of a video: its kept tokens, and the newline if the checkpoint has one."""
+        if self.image_newline is None:
+            return tokens
+        return torch.cat([tokens, self.image_newline[None].to(tokens)])  # (K+1, D)
+
+    def tokenize(self, question: str, num_visuals: int = 1, history: Sequence[Turn] = ()) -> list[list[int]]:
+        """Return the token ids of the prompt's texts before, between and behind the visual blocks.
+
+        Args:
+            question: the question to answer now.
+            num_visuals: 1 for a video, the number of images, 0 for text only.
+            history: earlier turns of the conversation, oldest first.
 
         Raises:
-            InputError: the question is blank or contains a control token.
+            InputError: a question is blank, or it or an earlier answer contains a control token.
         """
         check_question(question, self.tokenizer)
-        return tokenize_prompt(build_prompt(question, self.geometry.system_prompt), self.tokenizer)
+        check_history(history, self.tokenizer)
+        prompt = build_prompt(question, self.geometry.system_prompt, num_visuals, history)
+        return tokenize_prompt(prompt, self.tokenizer)
 
     def embed_prompt(self, text_ids: list[list[int]], tokens: Float[Tensor, "k d"]) -> Float[Tensor, "l d"]:
         """Place the kept tokens, and the newline where there is one, between the texts of a prompt.
@@ -124,8 +170,13 @@ class OneVision(nn.Module):
         Raises:
             InputError: there is not exactly one place for a video between the texts.
         """
-        texts = [self._embed(ids) for ids in text_ids]
-        return splice(texts, [self._append_newline(tokens)])
+        return self.embed(text_ids, [self.append_newline(tokens)])
+
+    def embed(
+        self, text_ids: list[list[int]], visuals: Sequence[Float[Tensor, "_ d"]]
+    ) -> Float[Tensor, "l d"]:
+        """Place visual blocks, newlines included, between the texts of a prompt; see `splice`."""
+        return splice([self._embed_text(ids) for ids in text_ids], visuals)
 
     def forward(self, pixel_values: Float[Tensor, "f c h w"], question: str) -> Float[Tensor, "l v"]:
         """Run the whole way of the data once; returns the logits at every position of the prompt."""
@@ -134,16 +185,18 @@ class OneVision(nn.Module):
         embeds = self.embed_prompt(self.tokenize(question), kept)  # (L, D)
         return self.language_model(inputs_embeds=embeds[None], use_cache=False).logits[0]  # (L, V)
 
-    def _encode_frames(self, pixel_values: Float[Tensor, "f 3 h w"]) -> Float[Tensor, "f p d"]:
-        pixel_values = pixel_values.to(self.device, self.dtype)
-        patches = self.vision_tower(pixel_values).last_hidden_state  # (F, s*s, D_v)
-        return pool_frames(self.projector(patches), self.geometry.pool_stride)  # (F, P, D)
+    def _project(self, pixel_values: Tensor) -> Iterator[Float[Tensor, "f n d"]]:
+        """Run vision tower and projector on a few pictures at a time."""
+        size = self.geometry.image_size
+        if pixel_values.ndim != 4 or pixel_values.shape[1:] != (3, size, size) or not len(pixel_values):
+            raise InputError(
+                f"expected pixel values of shape (frames, 3, {size}, {size}) with at least one frame, "
+                f"got {tuple(pixel_values.shape)}"
+            )
+        for chunk in pixel_values.split(FRAMES_PER_CHUNK):
+            patches = self.vision_tower(chunk.to(self.device, self.dtype)).last_hidden_state  # (F, s*s, D_v)
+            yield self.projector(patches)  # (F, s*s, D)
 
-    def _append_newline(self, tokens: Float[Tensor, "k d"]) -> Float[Tensor, "_ d"]:
-        if self.image_newline is None:
-            return tokens
-        return torch.cat([tokens, self.image_newline[None].to(tokens)])  # (K+1, D)
-
-    def _embed(self, ids: list[int]) -> Float[Tensor, "t d"]:
+    def _embed_text(self, ids: list[int]) -> Float[Tensor, "t d"]:
         embedding = self.language_model.get_input_embeddings()
         return embedding(torch.tensor(ids, dtype=torch.long, device=embedding.weight.device))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
@@ -14,16 +16,34 @@ PLACEHOLDER = "<image>"
 TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
 
 
-def build_prompt(question: str, system_prompt: str) -> str:
-    """Write the prompt for one question about one video, up to where the answer begins.
+@dataclass(frozen=True)
+class Turn:
+    """A question that was answered earlier in the conversation."""
 
-    Reference: `qwen_1_5` and `qwen_2` upstream, which are the same; a video has a single placeholder.
+    question: str
+    answer: str
+
+
+def build_prompt(
+    question: str, system_prompt: str, num_visuals: int = 1, history: Sequence[Turn] = ()
+) -> str:
+    """Write the prompt for a question, up to where the answer begins.
+
+    Args:
+        question: the last question.
+        system_prompt: text of the system turn.
+        num_visuals: number of placeholders: one for a video, one for each image, 0 for text only. They stand
+            before the first question of the conversation.
+        history: the earlier turns, oldest first.
+
+    Reference: `qwen_1_5` and `qwen_2` upstream, which are the same.
     """
-    return (
-        f"{TURN_START}system\n{system_prompt}{TURN_END}\n"
-        f"{TURN_START}user\n{PLACEHOLDER}\n{question}{TURN_END}\n"
-        f"{TURN_START}assistant\n"
-    )
+    placeholders = " ".join([PLACEHOLDER] * num_visuals) + "\n" * (num_visuals > 0)
+    turns = [part for turn in history for part in (("user", turn.question), ("assistant", turn.answer))]
+    (role, first), *later = [*turns, ("user", question)]
+    messages = [("system", system_prompt), (role, placeholders + first), *later]
+    written = [f"{TURN_START}{role}\n{text}{TURN_END}\n" for role, text in messages]
+    return "".join([*written, f"{TURN_START}assistant\n"])
 
 
 def tokenize_prompt(prompt: str, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
@@ -47,19 +67,42 @@ def check_question(question: object, tokenizer: PreTrainedTokenizerBase) -> None
     """
     if not isinstance(question, str) or not question.strip():
         raise InputError(f"a question must be a text that is not blank, got {question!r}")
+    unknown = _check_text("question", question, tokenizer)
+    if unknown:
+        words = ", ".join(repr(word) for word in unknown)
+        logger.warning("the model's tokenizer does not know these words of the question: %s", words)
+
+
+def check_history(history: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse earlier turns that could not have been asked or answered; an answer may be empty.
+
+    Raises:
+        InputError: a question or an answer is not a string, is not valid Unicode or has a control token.
+    """
+    for turn in history:
+        if not isinstance(turn, Turn) or not isinstance(turn.answer, str):
+            raise InputError(
+                f"history must be turns, each with a question and an answer as text, got {turn!r}"
+            )
+        if not isinstance(turn.question, str) or not turn.question.strip():
+            raise InputError(f"a question must be a text that is not blank, got {turn.question!r}")
+        _check_text("question", turn.question, tokenizer)
+        _check_text("answer", turn.answer, tokenizer)
+
+
+def _check_text(noun: str, text: str, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Raise InputError for a text that is not what it looks like; return the words without a token."""
     try:
-        question.encode()
+        text.encode()
     except UnicodeEncodeError as error:
-        raise InputError(f"the question is not valid Unicode: {error}; give it as UTF-8") from error
-    encoding = tokenizer(question, add_special_tokens=False, return_offsets_mapping=True)
+        raise InputError(f"the {noun} is not valid Unicode: {error}; give it as UTF-8") from error
+    encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     offsets = zip(encoding["input_ids"], encoding["offset_mapping"], strict=True)
-    spelled = [(i, question[begin:end]) for i, (begin, end) in offsets]
+    spelled = [(i, text[begin:end]) for i, (begin, end) in offsets]
     unknown = [word for i, word in spelled if i == tokenizer.unk_token_id and word != tokenizer.unk_token]
     special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     control = [word for i, word in spelled if i in special and word not in unknown]
-    control += [PLACEHOLDER] * (PLACEHOLDER in question)
+    control += [PLACEHOLDER] * (PLACEHOLDER in text)
     if control:
-        raise InputError(f"the question contains the control token {control[0]!r}: rephrase it without")
-    if unknown:
-        words = ", ".join(repr(word) for word in dict.fromkeys(unknown))
-        logger.warning("the model's tokenizer does not know these words of the question: %s", words)
+        raise InputError(f"the {noun} contains the control token {control[0]!r}: rephrase it without")
+    return list(dict.fromkeys(unknown))

@@ -38,12 +38,13 @@ from llava_scissor import cli
 clip = SimpleNamespace(source="", indices=(), timestamps_s=(), num_source_frames=0, num_missing=0, fps=None)
 compression = SimpleNamespace(num_input=1, num_spatial=1, num_kept=1, tau=None)
 counts = dict(num_prompt_tokens=1, num_new_tokens=1)
-answer = SimpleNamespace(text="\\u4e00 circle", compression=compression, clip=clip, timings_s={}, **counts)
-def fake(config, options, on_text):
+media = dict(compression=compression, compressions=[compression], clip=clip, image_sizes=[])
+answer = SimpleNamespace(text="\\u4e00 circle", timings_s={}, **media, **counts)
+def fake(question, history, on_text):
     if on_text is not None:
         on_text(answer.text)
     return answer
-cli._answer = fake
+cli._open_session = lambda config, options: SimpleNamespace(ask=fake, timings_s={})
 cli.main()
 """
 

@@ -44,6 +44,7 @@ def test_the_defaults_are_the_demo() -> None:
             "seed": 0,
             "block_size": None,
             "method": "scissor",
+            "images": False,
         },
         "generation": {
             "max_new_tokens": 256,
@@ -53,6 +54,7 @@ def test_the_defaults_are_the_demo() -> None:
             "top_k": None,
             "repetition_penalty": None,
             "seed": 0,
+            "stop": [],
         },
     }
 
@@ -209,7 +211,7 @@ POSITIVE = "expected a number above 0, or null"
             Config,
             {"compression": 0.5},
             "compression: got 0.5, expected a mapping with keys of tau, retention_ratio, epsilon, "
-            "sample_size, seed, block_size, method",
+            "sample_size, seed, block_size, method, images",
         ),
         (Config, {"compression": ScissorConfig()}, "compression: got a ScissorConfig, expected a mapping"),
         (Config, {"compression": None}, "compression: got null, expected a mapping"),
@@ -313,6 +315,23 @@ def test_importing_the_settings_does_not_import_torch() -> None:
     code = "import sys, llava_scissor.config; print({'torch', 'transformers'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("stop", [["."], (".", "\n"), []])
+def test_stop_texts_are_a_list(stop) -> None:
+    assert GenerationConfig(stop=stop).stop == tuple(stop)
+    assert hash(GenerationConfig(stop=stop))
+
+
+@pytest.mark.parametrize("stop", [".", [""], [1], None, [["."]], {".": 1}])
+def test_anything_else_is_no_list_of_stop_texts(stop) -> None:
+    with pytest.raises(ConfigError, match=r"^stop: got .*, expected a list of texts that are not empty$"):
+        GenerationConfig(stop=stop)
+
+
+def test_compressing_images_with_no_compressor_has_no_effect(caplog) -> None:
+    CompressionConfig(method="none", images=True)
+    assert "compression.images has no effect with compression.method 'none'" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -32,10 +32,10 @@ def in_the_repository(monkeypatch) -> None:
 def settings_of(command: list[str], monkeypatch):
     """The settings with which a command would ask the model."""
 
-    def stop(config, options, on_text):
+    def stop(config, options):
         raise Reached(config)
 
-    monkeypatch.setattr(cli, "_answer", stop)
+    monkeypatch.setattr(cli, "_open_session", stop)
     result = CliRunner().invoke(cli.app, command)
     assert isinstance(result.exception, Reached), result.output
     return result.exception.args[0]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import logging
 
 import pytest
@@ -9,7 +10,6 @@ from llava_scissor.compression import Identity, build_compressor
 from llava_scissor.config import CompressionConfig, GenerationConfig, VideoConfig
 from llava_scissor.errors import InputError, VideoError
 from llava_scissor.generation import Answer, ask
-from llava_scissor.generation import ask as ask_function
 from llava_scissor.generation.decoding import generate_ids
 from llava_scissor.video import preprocess_frames
 
@@ -18,10 +18,8 @@ SHORT = GenerationConfig(max_new_tokens=8)
 
 
 @pytest.fixture
-def ask_module():
-    import importlib
-
-    return importlib.import_module(ask_function.__module__)
+def media_module():
+    return importlib.import_module("llava_scissor.generation.media")
 
 
 @pytest.fixture
@@ -73,22 +71,22 @@ def test_streamed_text_adds_up_to_the_answer(config, model, clip):
 
 @pytest.mark.parametrize(("asked", "read"), [(None, 32), (5, 5)])
 def test_the_number_of_frames_is_the_callers_or_the_checkpoints(
-    asked, read, model, clip, monkeypatch, ask_module
+    asked, read, model, clip, monkeypatch, media_module
 ):
     calls = []
-    monkeypatch.setattr(ask_module, "read_video", lambda *arguments: calls.append(arguments) or clip)
+    monkeypatch.setattr(media_module, "read_video", lambda *arguments: calls.append(arguments) or clip)
     ask(model, "film.mp4", QUESTION, VideoConfig(num_frames=asked, decoder="decord"), SHORT)
     assert calls == [("film.mp4", read, "decord")]
 
 
-def test_frames_are_prepared_as_the_checkpoint_and_the_config_say(model, clip, monkeypatch, ask_module):
+def test_frames_are_prepared_as_the_checkpoint_and_the_config_say(model, clip, monkeypatch, media_module):
     calls = []
 
     def record(*arguments):
         calls.append(arguments[1:])
         return preprocess_frames(*arguments)
 
-    monkeypatch.setattr(ask_module, "preprocess_frames", record)
+    monkeypatch.setattr(media_module, "preprocess_frames", record)
     ask(model, clip, QUESTION, VideoConfig(resize="pil"), SHORT)
     assert calls == [(75, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "pil")]
 

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from llava_scissor.errors import InputError
-from llava_scissor.model.prompt import build_prompt, check_question, tokenize_prompt
+from llava_scissor.model.prompt import Turn, build_prompt, check_history, check_question, tokenize_prompt
 
 
 def test_the_prompt_is_that_of_upstream():
@@ -13,6 +13,60 @@ def test_the_prompt_is_that_of_upstream():
         "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
         "<|im_start|>user\n<image>\nWhat is this?<|im_end|>\n<|im_start|>assistant\n"
     )
+
+
+SYSTEM = "You are a helpful assistant."
+# The chat template of Qwen2 and Qwen2.5 for messages that begin with a system message.
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}"
+    "{% endfor %}{{ '<|im_start|>assistant\\n' }}"
+)
+HISTORY = [Turn("what is this?", "a helpful assistant"), Turn("are You", "")]
+
+
+@pytest.mark.parametrize("num_turns", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("num_visuals", "before"), [(0, ""), (1, "<image>\n"), (3, "<image> <image> <image>\n")]
+)
+def test_a_conversation_is_spelled_as_the_chat_template_spells_it(num_turns, num_visuals, before, tokenizer):
+    turns = HISTORY[:num_turns]
+    messages = [{"role": "system", "content": SYSTEM}]
+    for turn in turns:
+        messages += [
+            {"role": "user", "content": turn.question},
+            {"role": "assistant", "content": turn.answer},
+        ]
+    messages.append({"role": "user", "content": "is this a helpful assistant?"})
+    messages[1]["content"] = before + messages[1]["content"]
+    prompt = build_prompt("is this a helpful assistant?", SYSTEM, num_visuals, turns)
+    assert prompt == tokenizer.apply_chat_template(messages, chat_template=CHAT_TEMPLATE, tokenize=False)
+    ids = tokenize_prompt(prompt, tokenizer)
+    assert len(ids) == num_visuals + 1
+    if num_visuals == 0:
+        template = tokenizer.apply_chat_template(messages, chat_template=CHAT_TEMPLATE, return_dict=False)
+        assert ids == [template]
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "message"),
+    [
+        ("", "yes", "a question must be a text that is not blank"),
+        (None, "yes", "a question must be a text that is not blank"),
+        ("what", None, "history must be turns"),
+        ("what<|im_end|>", "yes", "the question contains the control token"),
+        ("what", "yes<|im_end|>", "the answer contains the control token"),
+        ("what", "<image>", "the answer contains the control token"),
+        ("what", "\ud800", "the answer is not valid Unicode"),
+    ],
+)
+def test_a_history_that_cannot_have_been_is_refused(question, answer, message, tokenizer, unchecked_shapes):
+    with pytest.raises(InputError, match=message):
+        check_history([Turn(question, answer)], tokenizer)
+
+
+def test_a_turn_of_another_type_is_refused(tokenizer, unchecked_shapes):
+    with pytest.raises(InputError, match=r"history must be turns, .* got \('what', 'yes'\)"):
+        check_history([("what", "yes")], tokenizer)
 
 
 def test_the_placeholder_becomes_no_token(tokenizer):

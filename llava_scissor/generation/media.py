@@ -1,0 +1,118 @@
+"""What a question is about, as visual blocks for the prompt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from llava_scissor.compression import CompressionResult
+from llava_scissor.config import VideoConfig
+from llava_scissor.errors import InputError
+from llava_scissor.generation.stopwatch import Stopwatch
+from llava_scissor.model import Geometry, Images, OneVision
+from llava_scissor.model.image_tiles import choose_grid, cut_tiles, pad_to_square
+from llava_scissor.video import VideoClip, preprocess_frames, read_video
+
+Media = str | Path | bytes | VideoClip | Images | None
+"""A video as path, content or clip; images; or nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedMedia:
+    """What the language model sees of a video or of images.
+
+    Attributes:
+        visuals: visual blocks, newlines included: one for a video, one for each image, none for text only.
+        clip: the frames of the video that were looked at.
+        image_sizes: height and width of each image in pixels.
+        compressions: which visual tokens were kept: of the video, or of each image if that was asked for.
+    """
+
+    visuals: tuple[Float[Tensor, "_ d"], ...] = ()
+    clip: VideoClip | None = None
+    image_sizes: tuple[tuple[int, int], ...] = ()
+    compressions: tuple[CompressionResult, ...] = ()
+
+
+def count_visuals(media: Media) -> int:
+    """Return how many placeholders the prompt needs."""
+    return 0 if media is None else len(media) if isinstance(media, Images) else 1
+
+
+def encode_media(model: OneVision, media: Media, config: VideoConfig, watch: Stopwatch) -> EncodedMedia:
+    """Turn a video or images into visual blocks; laps `decode`, `preprocess`, `vision_tower`, `compression`.
+
+    Raises:
+        InputError: `media` is of another type.
+        ImageError: an image cannot be read.
+        VideoError: the video cannot be read.
+        MissingDependencyError: the decoder is not installed.
+    """
+    if media is None:
+        return EncodedMedia()
+    if isinstance(media, Images):
+        return _encode_images(model, media, watch)
+    if isinstance(media, (str, Path, bytes, VideoClip)):
+        return _encode_video(model, media, config, watch)
+    raise InputError(
+        "expected a video (path, bytes or VideoClip), Images(...) or None for text only, "
+        f"got {type(media).__name__}"
+    )
+
+
+def _encode_video(
+    model: OneVision, video: str | Path | bytes | VideoClip, config: VideoConfig, watch: Stopwatch
+) -> EncodedMedia:
+    geometry = model.geometry
+    clip = _read(video, config, geometry.default_num_frames)
+    watch.lap("decode")
+    pixel_values = preprocess_frames(
+        clip.frames, geometry.image_size, geometry.image_mean, geometry.image_std, config.resize
+    )  # (F, 3, S, S)
+    watch.lap("preprocess")
+    tokens = model.encode_video(pixel_values)  # (F, P, D)
+    watch.lap("vision_tower")
+    compression = model.compress(tokens)  # .tokens (K, D)
+    watch.lap("compression")
+    visual = model.append_newline(compression.tokens)  # (K + 1, D)
+    return EncodedMedia((visual,), clip=clip, compressions=(compression,))
+
+
+def _encode_images(model: OneVision, images: Images, watch: Stopwatch) -> EncodedMedia:
+    pictures = images.read()  # each (H, W, 3)
+    sizes = tuple((picture.shape[0], picture.shape[1]) for picture in pictures)
+    watch.lap("decode")
+    views = preprocess_images(model.geometry, pictures)  # each (T, 3, S, S)
+    watch.lap("preprocess")
+    patches = [model.encode_image(pixel_values) for pixel_values in views]  # each (T, s*s, D)
+    watch.lap("vision_tower")
+    if not images.compress:
+        visuals = [model.join_views(p, *size) for p, size in zip(patches, sizes, strict=True)]
+        return EncodedMedia(tuple(visuals), image_sizes=sizes)
+    compressions = tuple(model.compress(p) for p in patches)  # a view counts as a frame
+    watch.lap("compression")
+    visuals = [model.append_newline(compression.tokens) for compression in compressions]
+    return EncodedMedia(tuple(visuals), image_sizes=sizes, compressions=compressions)
+
+
+def preprocess_images(
+    geometry: Geometry, pictures: list[UInt8[Tensor, "_ _ 3"]]
+) -> list[Float[Tensor, "_ 3 s s"]]:
+    """Return the normalised views of each image: a single one as a whole and in tiles, several as squares."""
+    size, mean, std = geometry.image_size, geometry.image_mean, geometry.image_std
+    if len(pictures) > 1:
+        views = [pad_to_square(picture, mean)[None] for picture in pictures]
+    else:
+        grids = [choose_grid(p.shape[0], p.shape[1], size, geometry.image_grids) for p in pictures]
+        views = [cut_tiles(p, grid, size) for p, grid in zip(pictures, grids, strict=True)]
+    return [preprocess_frames(view, size, mean, std) for view in views]
+
+
+def _read(video: str | Path | bytes | VideoClip, config: VideoConfig, default_num_frames: int) -> VideoClip:
+    if isinstance(video, VideoClip):
+        return video
+    num_frames = default_num_frames if config.num_frames is None else config.num_frames
+    return read_video(video, num_frames, config.decoder)

@@ -1,0 +1,63 @@
+"""Ids of an answer to its text, whole or as it grows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+
+def decode_text(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int]) -> str:
+    """Return the text of an answer without control tokens and without space around it."""
+    return _decode(ids, tokenizer, stop_ids).strip()
+
+
+class AnswerText:
+    """The text of an answer, which ends before the first of the stop texts.
+
+    Cost: quadratic if it is asked after every id, as all of them are decoded again; short beside a step of the
+    language model.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int], stop_texts: Sequence[str] = ()
+    ) -> None:
+        self._tokenizer, self._stop_ids, self._stop_texts = tokenizer, stop_ids, stop_texts
+        self._num_sent = 0
+
+    def whole(self, ids: Sequence[int]) -> str:
+        """Return the text of all ids, without control tokens and without space around it."""
+        return self._cut(_decode(ids, self._tokenizer, self._stop_ids)).strip()
+
+    def has_stop_text(self, ids: Sequence[int]) -> bool:
+        """Return whether one of the stop texts was written."""
+        text = _decode(ids, self._tokenizer, self._stop_ids) if self._stop_texts else ""
+        return any(stop in text for stop in self._stop_texts)
+
+    def next_piece(self, ids: Sequence[int], is_last: bool = False) -> str:
+        """Return what was not handed out yet; the pieces add up to the text of all ids.
+
+        What further ids may still change is held back until the last call: space at the end, the bytes of a
+        character that is not complete, the beginning of a stop text.
+        """
+        text = _decode(ids, self._tokenizer, self._stop_ids)
+        if not is_last and text.endswith("\N{REPLACEMENT CHARACTER}"):
+            return ""
+        held = 0 if is_last or self.has_stop_text(ids) else self._num_held(text)
+        certain = self._cut(text[: len(text) - held]).lstrip()
+        piece = certain.rstrip()[self._num_sent :]
+        self._num_sent += len(piece)
+        return piece
+
+    def _cut(self, text: str) -> str:
+        return text[: min((text.find(stop) for stop in self._stop_texts if stop in text), default=len(text))]
+
+    def _num_held(self, text: str) -> int:
+        """Return the length of the longest end of `text` that a stop text begins with."""
+        lengths = [n for stop in self._stop_texts for n in range(1, len(stop)) if text.endswith(stop[:n])]
+        return max(lengths, default=0)
+
+
+def _decode(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int]) -> str:
+    kept = [i for i in ids if i not in stop_ids]
+    return tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
