@@ -16,7 +16,7 @@ from llava_scissor.compression.similarity import (
 )
 from llava_scissor.compression.token_sets import FEW, default_block_size
 
-ROWS_EACH = 2**11
+ROWS_EACH = 2**9
 """Tokens converted to float32 at a time."""
 
 

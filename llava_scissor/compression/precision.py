@@ -14,7 +14,7 @@ from torch import Tensor
 UNIT_ROUNDOFF = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11, torch.float32: 2.0**-24}
 """Largest relative error of rounding to a number format."""
 
-ROWS_EACH = 2**11
+ROWS_EACH = 2**9
 """Vectors whose rounding is looked at at a time."""
 
 

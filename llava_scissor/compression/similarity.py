@@ -94,7 +94,8 @@ def directions(tokens: Float[Tensor, "*batch d"]) -> Directions:
     norm = torch.linalg.vector_norm(values, dim=-1, keepdim=True)
     is_plain = (norm > 2.0**-40) & (norm < 2.0**60)
     if bool(is_plain.all()):
-        return Directions(values / norm, torch.zeros_like(is_plain[..., 0]), False)
+        unit = values / norm if values.data_ptr() == tokens.data_ptr() else values.div_(norm)
+        return Directions(unit, torch.zeros_like(is_plain[..., 0]), False)
     largest = values.abs().amax(dim=-1, keepdim=True)
     _check_finite(largest[..., 0])
     _, exponent = torch.frexp(largest)
