@@ -6,8 +6,7 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,18 +16,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from llava_scissor import report
+from llava_scissor import commands, report
 from llava_scissor._version import __version__
 from llava_scissor.config import Config, load_config, to_dict
-from llava_scissor.errors import ConfigError, InputError, ScissorError
+from llava_scissor.console import OTHER_MISTAKE, diagnostics
+from llava_scissor.errors import InputError
 
 if TYPE_CHECKING:
     from llava_scissor.generation import Answer, Session
 
 logger = logging.getLogger(__name__)
 
-_USAGE_MISTAKE = 2
-_OTHER_MISTAKE = 1
 _APP_STYLE: dict[str, Any] = {
     "rich_markup_mode": None,
     "pretty_exceptions_enable": False,
@@ -40,6 +38,7 @@ app = typer.Typer(
     no_args_is_help=True,
     **_APP_STYLE,
 )
+bench = typer.Typer(help="Measure time and memory side by side.", no_args_is_help=True, **_APP_STYLE)
 
 
 @dataclass(frozen=True)
@@ -66,6 +65,11 @@ def main_ask() -> None:
     single = typer.Typer(**_APP_STYLE)
     single.command()(ask)
     single()
+
+
+def main_bench() -> None:
+    """Run `llava-scissor bench` as a command of its own."""
+    bench()
 
 
 def _print_version(is_asked: bool) -> None:
@@ -115,7 +119,7 @@ def ask(
         raise typer.BadParameter("--verbose and --quiet exclude each other")
     if video is not None and image:
         raise typer.BadParameter("--video and --image exclude each other")
-    with _diagnostics(verbose, quiet):
+    with diagnostics(verbose, quiet):
         model_override = [] if model is None else [f"model.path={json.dumps(model, ensure_ascii=False)}"]
         all_overrides = (*(overrides or ()), *model_override)
         run_ask(
@@ -139,7 +143,7 @@ def demo(
     ] = None,
 ) -> None:
     """Ask the shipped model about the shipped clips, with all visual tokens and with fewer."""
-    with _diagnostics(is_verbose=False, is_quiet=True):
+    with diagnostics(is_verbose=False, is_quiet=True):
         _print_showcase([1.0, *(retention or (0.25, 0.1))])
 
 
@@ -149,7 +153,7 @@ def inspect(
     use_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Say what a checkpoint is and what of it would be loaded, without loading it."""
-    with _diagnostics(is_verbose=False, is_quiet=False):
+    with diagnostics(is_verbose=False, is_quiet=False):
         from llava_scissor.model.inspection import as_rows, inspect_checkpoint  # imports torch
 
         found = inspect_checkpoint(path)
@@ -161,7 +165,14 @@ def inspect(
                 table.add_row(Text(name, style="bold"), Text(text, overflow="fold"))
             Console(highlight=False).print(table)
         if found.problems:
-            raise typer.Exit(_OTHER_MISTAKE)
+            raise typer.Exit(OTHER_MISTAKE)
+
+
+app.command()(commands.visualize)
+app.command()(commands.flops)
+bench.command("compressor")(commands.bench_compressor)
+bench.command("model")(commands.bench_model)
+app.add_typer(bench, name="bench")
 
 
 def _print_showcase(ratios: list[float]) -> None:
@@ -258,39 +269,6 @@ def _text_printer(use_stderr: bool) -> Callable[[str], None]:
         stream.flush()
 
     return show
-
-
-class _ConsoleHandler(logging.Handler):
-    """Shows log records on a rich console, one unwrapped line each."""
-
-    def __init__(self, console: Console) -> None:
-        super().__init__()
-        self._console = console
-
-    def emit(self, record: logging.LogRecord) -> None:
-        is_alarming = record.levelno >= logging.WARNING
-        prefix = f"{record.levelname.lower()}: " if is_alarming else ""
-        self._console.print(Text(prefix + record.getMessage(), style="yellow" if is_alarming else "dim"))
-
-
-@contextmanager
-def _diagnostics(is_verbose: bool, is_quiet: bool) -> Iterator[None]:
-    """Show the package's log on stderr; turn a `ScissorError` into one message and an exit code."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    handler = _ConsoleHandler(console)
-    package_logger = logging.getLogger("llava_scissor")
-    previous_level = package_logger.level
-    package_logger.addHandler(handler)
-    package_logger.setLevel(logging.DEBUG if is_verbose else logging.ERROR if is_quiet else logging.INFO)
-    try:
-        yield
-    except ScissorError as error:
-        console.print(Text(f"error: {error}", style="red"))
-        is_usage_mistake = isinstance(error, (ConfigError, InputError))
-        raise typer.Exit(_USAGE_MISTAKE if is_usage_mistake else _OTHER_MISTAKE) from None
-    finally:
-        package_logger.removeHandler(handler)
-        package_logger.setLevel(previous_level)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from llava_scissor.errors import InputError
+
 NUM_REGIONS = 64
 
 
@@ -49,7 +51,7 @@ def _regions(num_frames: int, tokens_per_frame: int, draw: torch.Generator) -> I
     """Give each token the region whose centre is nearest to it."""
     side = math.isqrt(tokens_per_frame)
     if side * side != tokens_per_frame:
-        raise ValueError(f"tokens per frame must be a square number, got {tokens_per_frame}")
+        raise InputError(f"tokens per frame must be a square number, got {tokens_per_frame}")
     axis = (torch.arange(side) + 0.5) / side
     places = torch.cartesian_prod(axis, axis)  # (P, 2)
     begin = torch.rand(NUM_REGIONS, 2, generator=draw)

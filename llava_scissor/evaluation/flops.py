@@ -5,7 +5,7 @@ One multiply-accumulate is counted as one operation throughout, as the paper doe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 from llava_scissor.compression.protocol import budget
 from llava_scissor.model.geometry import Geometry
@@ -157,6 +157,23 @@ def full_flops(geometry: Geometry, work: Workload) -> FullFlops:
         prefill=prefill / _TERA,
         generate=generate / _TERA,
     )
+
+
+def count_row(geometry: Geometry, work: Workload) -> dict[str, float | int | str]:
+    """Return both counts of one workload as a row of a table: tera-operations, and shares of all tokens' total."""
+    num_input = work.num_frames * geometry.tokens_per_frame
+    num_kept = budget(work.retention_ratio, num_input)
+    full, everything = full_flops(geometry, work), full_flops(geometry, replace(work, retention_ratio=1.0))
+    by_paper = paper_flops(geometry, num_kept, work.num_new_tokens).total
+    return {
+        "retention": f"{work.retention_ratio:.4g}",
+        "kept": num_kept,
+        **asdict(full),
+        "total": full.total,
+        "share": f"{full.total / everything.total:.1%}",
+        "paper": by_paper,
+        "paper share": f"{by_paper / paper_flops(geometry, num_input, work.num_new_tokens).total:.1%}",
+    }
 
 
 def _language_weights(geometry: Geometry) -> int:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
 from transformers import Qwen2Config, SiglipVisionConfig
 
 from llava_scissor.demo.vocabulary import build_tokenizer
 from llava_scissor.errors import InputError
 from llava_scissor.model import OneVision
+from llava_scissor.model.checkpoint import compute_tables
 from llava_scissor.model.geometry import Geometry
 
 _TOWER = {
@@ -91,12 +91,5 @@ def random_model(
         for name, parameter in model.named_parameters():
             is_scale = parameter.ndim == 1 and name.endswith("weight")
             parameter.fill_(1) if is_scale else parameter.normal_(std=0.02, generator=draw)
-    _compute_tables(model, device)
+    compute_tables(model)
     return model.requires_grad_(False).eval()
-
-
-def _compute_tables(model: OneVision, device: torch.device) -> None:
-    rotary, embeddings = model.language_model.model.rotary_emb, model.vision_tower.embeddings
-    model.language_model.model.rotary_emb = type(rotary)(config=rotary.config).to(device)
-    positions = torch.arange(embeddings.num_positions, device=device)
-    embeddings.position_ids = nn.Buffer(positions[None], persistent=False)

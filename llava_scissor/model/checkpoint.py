@@ -259,7 +259,7 @@ def _fill(
             else:
                 state[name] = tensor
     model.load_state_dict(state, strict=False, assign=True)
-    _compute_tables(model)
+    compute_tables(model)
     if weights.is_head_tied:
         model.language_model.lm_head.weight = model.language_model.get_input_embeddings().weight
     is_empty = {
@@ -268,7 +268,8 @@ def _fill(
     assert is_empty == set(on_disk.values())
 
 
-def _compute_tables(model: OneVision) -> None:
+def compute_tables(model: OneVision) -> None:
+    """Compute the tables that no checkpoint stores: rotary frequencies in float32, numbers of the patches."""
     embeddings, language_model = model.vision_tower.embeddings, model.language_model.model
     rotary = language_model.rotary_emb
     language_model.rotary_emb = type(rotary)(config=rotary.config).to(model.device)

@@ -13,6 +13,11 @@ HELP = {
     ("ask", "--help"): "ask_help.txt",
     ("demo", "--help"): "demo_help.txt",
     ("inspect", "--help"): "inspect_help.txt",
+    ("visualize", "--help"): "visualize_help.txt",
+    ("flops", "--help"): "flops_help.txt",
+    ("bench", "--help"): "bench_help.txt",
+    ("bench", "compressor", "--help"): "bench_compressor_help.txt",
+    ("bench", "model", "--help"): "bench_model_help.txt",
 }
 
 

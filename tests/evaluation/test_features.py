@@ -7,6 +7,7 @@ import torch
 
 from llava_scissor.compression import compress
 from llava_scissor.config import ScissorConfig
+from llava_scissor.errors import InputError
 from llava_scissor.evaluation.features import video_like_tokens
 
 CPU = torch.device("cpu")
@@ -33,5 +34,5 @@ def test_the_count_rises_gradually_with_the_threshold() -> None:
 
 
 def test_a_number_that_is_no_square_is_refused() -> None:
-    with pytest.raises(ValueError, match="square number, got 50"):
+    with pytest.raises(InputError, match="square number, got 50"):
         video_like_tokens(1, 50, 8, torch.float32, CPU)

@@ -1,0 +1,74 @@
+"""How sure an accuracy is, and a difference between two.
+
+Questions about one clip stand or fall together, so that clips, not questions, are drawn in the bootstrap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from llava_scissor.evaluation.suite import SuiteAnswer
+
+_NUM_DRAWS = 2000
+_SEED = 0
+_BOUNDS = (2.5, 97.5)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A share or a difference of shares with its 95 % interval.
+
+    Attributes:
+        value: over all questions.
+        low: lower end of the interval.
+        high: upper end.
+        num_questions: how many there are.
+    """
+
+    value: float
+    low: float
+    high: float
+    num_questions: int
+
+
+def estimate_accuracy(answers: Sequence[SuiteAnswer]) -> Estimate:
+    """Return the share of right answers."""
+    right, count = _by_clip(answers, {a.clip for a in answers})
+    return _estimate(lambda weights: (weights @ right) / (weights @ count), len(right), len(answers))
+
+
+def estimate_difference(answers: Sequence[SuiteAnswer], reference: Sequence[SuiteAnswer]) -> Estimate:
+    """Return by how much the share of right answers lies above that of a reference, on the same questions.
+
+    Raises:
+        ValueError: the two are not about the same questions.
+    """
+    questions = [{(a.clip, a.question) for a in group} for group in (answers, reference)]
+    if questions[0] != questions[1]:
+        raise ValueError("the two were not asked the same questions: compare only what was asked of both")
+    clips = {a.clip for a in answers}
+    (right, count), (other, _) = _by_clip(answers, clips), _by_clip(reference, clips)
+    return _estimate(
+        lambda weights: (weights @ (right - other)) / (weights @ count), len(right), len(answers)
+    )
+
+
+def _by_clip(answers: Iterable[SuiteAnswer], clips: set[int]) -> tuple[np.ndarray, np.ndarray]:
+    place = {clip: i for i, clip in enumerate(sorted(clips))}
+    right, count = np.zeros(len(place)), np.zeros(len(place))
+    for answer in answers:
+        right[place[answer.clip]] += answer.is_right
+        count[place[answer.clip]] += 1
+    return right, count
+
+
+def _estimate(statistic, num_clips: int, num_questions: int) -> Estimate:
+    draws = np.random.default_rng(_SEED).multinomial(
+        num_clips, np.full(num_clips, 1 / num_clips), size=_NUM_DRAWS
+    )
+    low, high = np.percentile(statistic(draws.astype(float)), _BOUNDS)
+    value = statistic(np.ones(num_clips))
+    return Estimate(float(value), float(low), float(high), num_questions)

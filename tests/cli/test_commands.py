@@ -1,0 +1,85 @@
+"""The commands that measure, count and show."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from llava_scissor.cli import app
+from llava_scissor.demo.clips import demo_clips
+
+RUNNER = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1"})
+SMALL = ["--frames", "2", "--repeats", "1"]
+
+
+def run(*arguments: str):
+    return RUNNER.invoke(app, list(arguments))
+
+
+def last_line(result) -> dict:
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def test_the_compressor_is_measured() -> None:
+    size = ["--tokens-per-frame", "16", "--width", "8", "--retention", "0.25", "--device", "cpu"]
+    result = run("bench", "compressor", *SMALL, *size)
+    report = last_line(result)
+    assert (report["num_frames"], report["width"], report["num_repeats"]) == (2, 8, 1)
+    assert [row["name"] for row in report["rows"]] == ["matrix products", "scissor, tau", "scissor, budget"]
+    assert report["rows"][2]["kept"] == 8
+    assert "scissor, budget" in result.stdout.splitlines()[-3]
+
+
+def test_an_answer_is_measured() -> None:
+    report = last_line(run("bench", "model", *SMALL, "--retention", "0.1", "--device", "cpu"))
+    assert report["model"] == "demo"
+    assert [row["name"] for row in report["rows"]] == ["all tokens", "scissor 10%"]
+    assert [row["tokens"]["kept"] for row in report["rows"]] == [128, 12]
+
+
+def test_flops_of_a_named_size_and_of_a_checkpoint() -> None:
+    rows = last_line(run("flops", "--model", "7b", "--retention", "0.1", "--json"))["rows"]
+    assert [row["kept"] for row in rows] == [6272, 627]
+    assert rows[0]["paper"] == pytest.approx(41.416, abs=0.001)
+    assert rows[1]["paper share"] == "9.4%"
+    assert rows[1]["share"] == "28.0%"
+    shown = run("flops", "--model", "demo", "--frames", "8")
+    assert shown.exit_code == 0
+    assert "512" in shown.stdout
+
+
+def test_pictures_are_written(tmp_path) -> None:
+    clip = str(demo_clips()[0].path)
+    result = run("visualize", clip, "--out", str(tmp_path / "p"), "--set", "compression.retention_ratio=0.2")
+    assert result.exit_code == 0, result.output
+    written = [line.rpartition("/")[2] for line in result.stdout.splitlines()]
+    assert written == ["sheet.png", "components.mp4", "sizes.png", "stats.json"]
+    stats = json.loads((tmp_path / "p" / "stats.json").read_text())
+    assert stats["tokens"]["kept"] == 102
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["bench", "compressor", "--retention", "0"], r"--retention 0.0: expected a number in (0, 1]"),
+        (["bench", "compressor", "--dtype", "int8"], "expected auto, float32, bfloat16 or float16"),
+        (["bench", "model", "--model", "nowhere"], "nowhere is neither a directory nor a hub id"),
+        (["flops", "--model", "3b"], "3b is neither a directory nor a hub id"),
+        (["flops", "--retention", "1.5"], "expected a number in (0, 1]"),
+        (["visualize", "nowhere.mp4", "--out", "never"], "nowhere.mp4"),
+    ],
+)
+def test_mistakes_are_named(arguments: list[str], message: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code in (1, 2)
+    assert message in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_frame_that_is_no_square_is_refused() -> None:
+    result = run("bench", "compressor", *SMALL, "--tokens-per-frame", "15")
+    assert result.exit_code == 2
+    assert "square number, got 15" in result.stderr
