@@ -176,6 +176,18 @@ class TestRows:
         assert embeds[..., 0].tolist() == [[0, 1, 1], [1, 1, 1]]
         assert mask.tolist() == [[1, 0, 1, 1], [1, 1, 1, 1]]
 
+    def test_positions_count_from_the_first_token_of_each_row(self, model):
+        """Rotary positions are relative: a shift would hardly show in the logits, but cost context."""
+        seen = []
+        handle = model.language_model.register_forward_pre_hook(
+            lambda module, arguments, keywords: seen.append(keywords["position_ids"]), with_kwargs=True
+        )
+        prompts = self.prompts(model)
+        list(generate(model, prompts, [Reply(model, GenerationConfig(max_new_tokens=1)) for _ in prompts]))
+        handle.remove()
+        for prompt, positions in zip(prompts, seen[0], strict=True):
+            assert positions[-len(prompt) :].tolist() == list(range(len(prompt)))
+
     def test_each_row_has_its_settings_and_its_end(self, model):
         prompts = self.prompts(model)
         configs = [
