@@ -14,9 +14,6 @@ from torch import Tensor
 UNIT_ROUNDOFF = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11, torch.float32: 2.0**-24}
 """Largest relative error of rounding to a number format."""
 
-ROWS_EACH = 2**9
-"""Vectors whose rounding is looked at at a time."""
-
 
 def fast_dtype(device: torch.device) -> torch.dtype:
     """Return the number format in which a device multiplies matrices fastest.
@@ -40,6 +37,8 @@ def product(left: Tensor, right: Tensor) -> Tensor:
     """
     if left.dtype == torch.float16:
         return torch.bmm(left, right.mT, out_dtype=torch.float32)
+    if len(left) == 1:  # up to twice as fast as a batch of one
+        return torch.mm(left[0], right[0].mT)[None]
     return torch.bmm(left, right.mT)
 
 
@@ -71,11 +70,9 @@ def matrix_error(dtype: torch.dtype) -> float:
     return UNIT_ROUNDOFF[torch.bfloat16] if is_shortened else 0.0
 
 
-def rounding_error(exact: Tensor, rounded: Tensor) -> float:
+def rounding_error(exact: Tensor, rounded: Tensor) -> Tensor:
     """Return the largest distance of a rounded vector from the exact one, rounded up."""
-    parts = zip(exact.flatten(0, -2).split(ROWS_EACH), rounded.flatten(0, -2).split(ROWS_EACH), strict=True)
-    distances = [torch.linalg.vector_norm(r.float().sub_(x), dim=-1).amax() for x, r in parts]
-    return 1.001 * float(torch.stack(distances).amax())
+    return 1.001 * torch.linalg.vector_norm(rounded.float().sub_(exact), dim=-1).amax()
 
 
 def bracket(tau: float, error: float, dtype: torch.dtype) -> tuple[float, float]:

@@ -8,8 +8,9 @@ on neither blocks, threads nor the device's matrix product.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
-from functools import cache, cached_property
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 from jaxtyping import Bool, Float, Float32, Int64
@@ -28,31 +29,29 @@ PRODUCTS_EACH = 2**18
 """Products of coordinates formed at a time where single pairs are looked at; they stay in a core's cache."""
 
 
+ROWS_EACH = 2**8
+"""Tokens normalised at a time on a CPU; they stay in the cache."""
+
+
 @dataclass(frozen=True, eq=False)
 class Directions:
     """Tokens as unit vectors.
 
     Attributes:
         unit: float32 unit vectors; zero rows for zero-norm tokens.
+        coarse: the same in the format in which products are fastest; `unit` itself if that is float32.
+        coarse_error: the largest distance of a vector of `coarse` from its unit vector.
         is_zero: which tokens have zero norm.
         has_zero: whether any has.
         shift: the sum of all tokens stays below float32's limit if they are multiplied by 2^-shift.
     """
 
     unit: Float32[Tensor, "*batch d"]
+    coarse: Float[Tensor, "*batch d"]
+    coarse_error: float
     is_zero: Bool[Tensor, "*batch"]
-    has_zero: bool
+    has_zero: bool = False
     shift: int = 0
-
-    @cached_property
-    def coarse(self) -> Tensor:
-        """The unit vectors in the format in which products are fastest; `unit` itself if that is float32."""
-        return self.unit.to(precision.fast_dtype(self.unit.device))
-
-    @cached_property
-    def coarse_error(self) -> float:
-        """The largest distance of a vector of `coarse` from its unit vector."""
-        return 0.0 if self.coarse is self.unit else precision.rounding_error(self.unit, self.coarse)
 
     @property
     def formats(self) -> list[tuple[Tensor, float]]:
@@ -62,18 +61,28 @@ class Directions:
 
     def flatten(self) -> Directions:
         """All tokens as one list."""
-        return self._with(self.unit.flatten(0, -2), self.is_zero.flatten(), self.coarse.flatten(0, -2))
+        return self._with(self.unit.flatten(0, -2), self.coarse.flatten(0, -2), self.is_zero.flatten())
 
     def __getitem__(self, part: slice) -> Directions:
         """Part of the first axis."""
-        return self._with(self.unit[part], self.is_zero[part], self.coarse[part])
+        return self._with(self.unit[part], self.coarse[part], self.is_zero[part])
 
-    def _with(self, unit: Tensor, is_zero: Tensor, coarse: Tensor) -> Directions:
-        """The same vectors in another shape, or some of them, without computing anything again."""
-        other = Directions(unit, is_zero, self.has_zero, self.shift)
-        vars(other)["coarse"] = unit if self.coarse is self.unit else coarse
-        vars(other)["coarse_error"] = self.coarse_error
-        return other
+    def _with(self, unit: Tensor, coarse: Tensor, is_zero: Tensor) -> Directions:
+        coarse = unit if self.coarse is self.unit else coarse
+        return replace(self, unit=unit, coarse=coarse, is_zero=is_zero)
+
+    @staticmethod
+    def joined(parts: Sequence[Directions]) -> Directions:
+        """Directions one after the other; `shift` is left out."""
+        unit = torch.cat([part.unit for part in parts])
+        is_alike = all(part.coarse is part.unit for part in parts)
+        return Directions(
+            unit,
+            unit if is_alike else torch.cat([part.coarse for part in parts]),
+            max(part.coarse_error for part in parts),
+            torch.cat([part.is_zero for part in parts]),
+            any(part.has_zero for part in parts),
+        )
 
 
 def directions(tokens: Float[Tensor, "*batch d"]) -> Directions:
@@ -90,21 +99,40 @@ def directions(tokens: Float[Tensor, "*batch d"]) -> Directions:
     Raises:
         InputError: a token holds NaN, infinity, or a value beyond float32; names the first one.
     """
-    values = tokens.contiguous().float()
-    norm = torch.linalg.vector_norm(values, dim=-1, keepdim=True)
+    found, norm = _normalised(tokens)
     is_plain = (norm > 2.0**-40) & (norm < 2.0**60)
     if bool(is_plain.all()):
-        unit = values / norm if values.data_ptr() == tokens.data_ptr() else values.div_(norm)
-        return Directions(unit, torch.zeros_like(is_plain[..., 0]), False)
-    largest = values.abs().amax(dim=-1, keepdim=True)
-    _check_finite(largest[..., 0])
+        return found
+    values = tokens.float()
+    largest = values.abs().amax(dim=-1)
+    _check_finite(largest)
     _, exponent = torch.frexp(largest)
-    scaled = (values.double() * torch.exp2(-exponent.double())).float()
-    scaled = values.where(is_plain, scaled)
-    norm = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)
-    is_zero = norm[..., 0] == 0
+    scaled = (values.double() * torch.exp2(-exponent.double())[..., None]).float()
+    found, norm = _normalised(values.where(is_plain[..., None], scaled))
+    is_zero = norm == 0
     shift = max(0, int(exponent.max()) + is_zero.numel().bit_length() - 127)
-    return Directions(scaled.div_(norm.where(norm > 0, 1)), is_zero, bool(is_zero.any()), shift)
+    return replace(found, is_zero=is_zero, has_zero=bool(is_zero.any()), shift=shift)
+
+
+def _normalised(tokens: Float[Tensor, "*batch d"]) -> tuple[Directions, Float32[Tensor, "*batch"]]:
+    """Divide tokens by their norms, where that is not 0; return the norms, too. One pass over the tokens."""
+    flat = tokens.flatten(0, -2)
+    unit = torch.empty_like(flat, dtype=torch.float32)
+    dtype = precision.fast_dtype(unit.device)
+    coarse = unit if dtype == unit.dtype else torch.empty_like(unit, dtype=dtype)
+    norm, error = unit.new_empty(len(flat)), unit.new_zeros(())
+    rows_each = ROWS_EACH if unit.device.type == "cpu" else len(flat)
+    for first in range(0, len(flat), rows_each):
+        rows = slice(first, first + rows_each)
+        values = flat[rows].float()
+        torch.linalg.vector_norm(values, dim=-1, out=norm[rows])
+        torch.div(values, norm[rows].where(norm[rows] > 0, 1)[:, None], out=unit[rows])
+        if coarse is not unit:
+            coarse[rows] = unit[rows]
+            error = torch.maximum(error, precision.rounding_error(unit[rows], coarse[rows]))
+    unit, norm = unit.view(tokens.shape), norm.view(tokens.shape[:-1])
+    coarse = unit if dtype == unit.dtype else coarse.view(tokens.shape)
+    return Directions(unit, coarse, float(error), torch.zeros_like(norm, dtype=torch.bool)), norm
 
 
 def _check_finite(largest: Tensor) -> None:

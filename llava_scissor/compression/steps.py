@@ -132,11 +132,7 @@ def components_of_frames(videos: Sequence[Video], tau: float) -> list[Components
     sets = [video.frames for video in videos]
     if len(sets) == 1:
         return [connected_components(sets[0], tau)]
-    unit = Directions(
-        torch.cat([each.directions.unit for each in sets]),
-        torch.cat([each.directions.is_zero for each in sets]),
-        any(each.directions.has_zero for each in sets),
-    )
+    unit = Directions.joined([each.directions for each in sets])
     samples = [each.sample for each in sets if each.sample is not None]
     joined = TokenSets(unit, torch.cat(samples) if samples else None, sets[0].block_size)
     found = connected_components(joined, tau).labels.split([video.num_tokens for video in videos])

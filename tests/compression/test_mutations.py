@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -15,7 +17,7 @@ from llava_scissor.compression import (
     similarity,
     steps,
 )
-from llava_scissor.compression.similarity import Directions
+from llava_scissor.compression.similarity import directions
 from llava_scissor.compression.token_sets import TokenSets
 from tests.compression.checks import assert_agrees
 from tests.compression.draws import chain, draw, gaussian, one_set, orthogonal, partition, with_zeros
@@ -75,12 +77,11 @@ def weighted_by_all(tokens, labels, count):
 
 def without_zeros(tokens):
     found = similarity.directions(tokens)
-    return Directions(found.unit, torch.zeros_like(found.is_zero), False)
+    return replace(found, is_zero=torch.zeros_like(found.is_zero), has_zero=False)
 
 
 def all_tokens_at_once(video):
-    unit = video.directions.flatten()
-    return TokenSets(Directions(unit.unit[None], unit.is_zero[None], unit.has_zero))
+    return TokenSets(directions(video.tokens.flatten(0, 1)[None]))
 
 
 def only_inside_frames(sets, tau):

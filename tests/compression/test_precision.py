@@ -125,7 +125,7 @@ def test_the_nearest_of_many_that_are_nearly_as_near(way, kind, scale):
 def test_products_keep_their_bound(kind, dtype):
     unit = directions(draw(kind, 2, 50, 300)).unit
     rounded = unit.to(dtype)
-    error = 0.0 if dtype == torch.float32 else precision.rounding_error(unit, rounded)
+    error = 0.0 if dtype == torch.float32 else float(precision.rounding_error(unit, rounded))
     assert error <= 1.002 * precision.UNIT_ROUNDOFF[dtype] + 1e-7
     if dtype == torch.float16:  # products of float16 are added in float32 on a GPU
         rounded = rounded.float()
