@@ -20,6 +20,12 @@ CLOSE_ENOUGH = 0.1
 AIM = 0.05
 """The share of the budget too many that the search aims at."""
 
+STEEPER = 8.0
+"""A trial changes the slope that is expected by at most this factor."""
+
+DEPTH = 2.0**-6
+"""The links that are left to merge along are first looked for no further than this below the threshold."""
+
 MAX_TRIALS = 16
 """Thresholds tried at most on one number of frames."""
 
@@ -49,7 +55,7 @@ def meet_budget(video: Video, target: int, tau: float | None) -> TwoSteps:
             return TwoSteps(trial.spatial, trial.graph.components(), tau)
     guess, search.slope = _guess(video, target, search.limit)
     trial = search.until_close(video, guess)
-    depth = (math.log(trial.count / target) + 0.02) / search.slope
+    depth = min(DEPTH, (math.log(trial.count / target) + 0.02) / search.slope)
     labels = merge_strongest(trial.spatial.sets, trial.graph.labels, trial.count - target, trial.tau, depth)
     return TwoSteps(trial.spatial, trial.graph.components(labels), trial.tau)
 
@@ -77,6 +83,7 @@ class _Search:
         slope: growth of the logarithm of the number of tokens with the threshold, as last seen.
         too_few: the trial with the highest threshold known to leave too few.
         enough: the trial with the lowest threshold known to leave enough.
+        last: the latest trial.
         num_trials: so far.
     """
 
@@ -85,6 +92,7 @@ class _Search:
     slope: float = 40.0
     too_few: _Trial | None = None
     enough: _Trial | None = None
+    last: _Trial | None = None
     num_trials: int = 0
 
     def run(self, video: Video, tau: float) -> _Trial:
@@ -94,9 +102,12 @@ class _Search:
             self.too_few = trial
         else:
             self.enough = trial
-        if self.too_few and self.enough:
-            rise = self.excess(self.enough) - self.excess(self.too_few)
-            self.slope = rise / (self.enough.tau - self.too_few.tau)
+        other = self.too_few and self.enough and (self.enough if trial is self.too_few else self.too_few)
+        other = other or self.last
+        if other and other.tau != tau:
+            rise = math.log(trial.count / other.count) / (tau - other.tau)
+            self.slope = min(max(rise, self.slope / STEEPER), self.slope * STEEPER)
+        self.last = trial
         self.num_trials += 1
         return trial
 
@@ -120,9 +131,7 @@ class _Search:
     def _next(self, trial: _Trial, low: float, high: float) -> float:
         """Where the logarithm reaches the aim if it is linear; the middle now and then, where it is not."""
         stride = (self.excess(trial) - AIM) / self.slope
-        if not (self.too_few and self.enough):
-            stride *= 2.0 ** (self.num_trials - 1)
-        elif self.num_trials % 4 == 3:
+        if self.too_few and self.enough and self.num_trials % 4 == 3:
             stride = trial.tau - (low + high) / 2
         tau = _on_grid(min(trial.tau - stride, self.limit))
         return tau if low < tau < high else _on_grid((low + high) / 2)
@@ -139,9 +148,10 @@ def _guess(video: Video, target: int, limit: float) -> tuple[float, float]:
         sizes.append(sizes[-1] // 2)
     tau, slope, power, before = min(0.95, limit), 40.0, 0.85, None
     for size in reversed(sizes[1:]):
-        part = video.part(slice((num_frames - size) // 2, (num_frames - size) // 2 + size))
+        step = num_frames // size
+        part = video.part(slice(0, size * step, step))
         search = _Search(max(1.0, target * (size / num_frames) ** power), limit, slope)
-        trial = search.run(part, tau) if before else search.until_close(part, tau, close=0.25)
+        trial = search.until_close(part, tau)
         if before:
             power = min(1.0, max(0.0, math.log2(trial.count / before)))
         slope, before = search.slope, trial.count
