@@ -64,6 +64,8 @@ def original_config(model) -> dict:
         "mm_patch_merge_type": "spatial_unpad",
         "mm_newline_position": "one_token",
         "mm_spatial_pool_mode": "bilinear",
+        "image_aspect_ratio": "anyres_max_9",
+        "image_grid_pinpoints": "(1x1),...,(6x6)",
     }
 
 

@@ -59,6 +59,8 @@ def _config(network: DemoNetwork) -> dict:
         "mm_newline_position": "one_token",
         "mm_spatial_pool_mode": "bilinear",
         "mm_spatial_pool_stride": 2,
+        "image_aspect_ratio": "anyres_max_9",
+        "image_grid_pinpoints": "(1x1),...,(6x6)",
         "default_num_frames": NUM_STEPS,
         "torch_dtype": "float16",
     }

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from llava_scissor.compression import CompressionResult
 from llava_scissor.config import VideoConfig
-from llava_scissor.errors import InputError
+from llava_scissor.errors import CheckpointError, InputError
 from llava_scissor.generation.stopwatch import Stopwatch
 from llava_scissor.model import Geometry, Images, OneVision
 from llava_scissor.model.image_tiles import choose_grid, cut_tiles, pad_to_square
@@ -48,6 +48,7 @@ def encode_media(model: OneVision, media: Media, config: VideoConfig, watch: Sto
     Raises:
         InputError: `media` is of another type.
         ImageError: an image cannot be read.
+        CheckpointError: the checkpoint sees images in a way that is not supported.
         VideoError: the video cannot be read.
         MissingDependencyError: the decoder is not installed.
     """
@@ -101,10 +102,18 @@ def _encode_images(model: OneVision, images: Images, watch: Stopwatch) -> Encode
 def preprocess_images(
     geometry: Geometry, pictures: list[UInt8[Tensor, "_ _ 3"]]
 ) -> list[Float[Tensor, "_ 3 s s"]]:
-    """Return the normalised views of each image: a single one as a whole and in tiles, several as squares."""
+    """Return the normalised views of each image: of a single one as the checkpoint says, of several one each.
+
+    Raises:
+        CheckpointError: the checkpoint sees images in a way that is not supported.
+    """
+    if geometry.image_problem:
+        raise CheckpointError(f"this checkpoint cannot be asked about images: {geometry.image_problem}")
     size, mean, std = geometry.image_size, geometry.image_mean, geometry.image_std
-    if len(pictures) > 1:
+    if len(pictures) > 1 or geometry.image_views == "pad":
         views = [pad_to_square(picture, mean)[None] for picture in pictures]
+    elif geometry.image_views == "square":
+        views = [picture[None] for picture in pictures]
     else:
         grids = [choose_grid(p.shape[0], p.shape[1], size, geometry.image_grids) for p in pictures]
         views = [cut_tiles(p, grid, size) for p, grid in zip(pictures, grids, strict=True)]

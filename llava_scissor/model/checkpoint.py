@@ -161,7 +161,7 @@ def _rename(stored: dict[str, StoredWeight], geometry: Geometry) -> dict[str, St
     """Return the stored weights under this model's names, without those that are never used."""
     blocks = geometry.vision.num_hidden_layers
     unused = [f"vision_tower.encoder.layers.{blocks + i}." for i in range(geometry.num_unused_blocks)]
-    unused += [] if geometry.use_newline else ["image_newline"]
+    unused += [] if geometry.has_newline else ["image_newline"]
     weights: dict[str, StoredWeight] = {}
     for name, weight in stored.items():
         ours = _our_name(name, geometry.layout)

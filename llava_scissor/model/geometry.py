@@ -9,6 +9,8 @@ from typing import Literal
 
 from transformers import Qwen2Config, SiglipVisionConfig
 
+Layout = Literal["original", "huggingface"]
+
 
 @dataclass(frozen=True)
 class GenerationDefaults:
@@ -43,27 +45,40 @@ class Geometry:
         num_unused_blocks: blocks of the tower that the checkpoint may store behind the last one used.
         pool_stride: side of the square of patches that pooling turns into one visual token.
         default_num_frames: frames to sample when the caller gives no number.
+        image_views: how a single image is seen: squashed to a `square`, as it is on a square (`pad`), or as a
+            whole and in tiles (`anyres`). Of several images each is seen as on a square.
+        image_merge: how its patches are put together: view after view (`flat`), the tiles to one map
+            (`spatial`), or to one map without black border and with a newline after each row (`spatial_unpad`).
         image_grids: rows and columns of tiles that a single image may be cut into.
-        max_tiles: number of tiles above which the map of a single image is shrunk.
+        max_tiles: number of tiles above which its map is shrunk, None if it never is.
+        image_problem: why no question about images can be asked; empty if it can.
         image_mean: mean of the pixels per RGB channel, for pixels in [0, 1].
         image_std: standard deviation of the pixels per RGB channel, for pixels in [0, 1].
         system_prompt: text of the ChatML system turn.
         generation: defaults for stopping and sampling.
     """
 
-    layout: Literal["original", "huggingface"]
+    layout: Layout
     vision: SiglipVisionConfig
     language: Qwen2Config
     use_newline: bool
     num_unused_blocks: int = 0
     pool_stride: int = 2
     default_num_frames: int = 32
+    image_views: Literal["square", "pad", "anyres"] = "anyres"
+    image_merge: Literal["flat", "spatial", "spatial_unpad"] = "spatial_unpad"
     image_grids: tuple[tuple[int, int], ...] = tuple(product(range(1, 7), repeat=2))
-    max_tiles: int = 9
+    max_tiles: int | None = 9
+    image_problem: str = ""
     image_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     image_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     system_prompt: str = "You are a helpful assistant."
     generation: GenerationDefaults = field(default_factory=GenerationDefaults)
+
+    @property
+    def has_newline(self) -> bool:
+        """Whether the checkpoint has an `image_newline`, for videos or for images."""
+        return self.use_newline or self.image_merge == "spatial_unpad"
 
     @property
     def image_size(self) -> int:

@@ -83,37 +83,42 @@ def join_tiles(
     grid: Grid,
     height: int,
     width: int,
-    newline: Float[Tensor, " d"],
-    max_tiles: int,
+    newline: Float[Tensor, " d"] | None,
+    max_tiles: int | None,
 ) -> Float[Tensor, "m d"]:
     """Turn the patches of the views into the visual tokens of one image.
 
-    The tiles become one map. What shows only the black border is cut off, a map of more than `max_tiles` tiles
-    is shrunk (bilinear), and a newline follows each row. The patches of the whole image go first.
+    The tiles become one map. With a newline, what shows only the black border is cut off, a map of more than
+    `max_tiles` tiles is shrunk (bilinear), and the newline follows each row. The patches of the whole image go
+    first.
 
     Args:
         patches: projected patches of the whole image and of each tile, row-major (1 + tiles, s * s, D).
         grid: rows and columns of tiles.
         height: height of the image in pixels, before any resizing.
         width: width of the image in pixels.
-        newline: what follows each row (D,).
-        max_tiles: number of tiles from which on maps are shrunk.
+        newline: what follows each row (D,), None to leave the map as it is.
+        max_tiles: number of tiles from which on maps are shrunk, None for never.
 
     Returns:
-        Visual tokens (s * s + rows * (columns + 1), D).
+        Visual tokens (s * s + rows * (columns + 1), D); one less for each row without a newline.
 
-    Reference: `anyres_max_9` with `spatial_unpad` upstream. The border is computed in whole numbers, as
-    transformers does in effect; upstream's floating point may come out one patch lower where the number is whole.
+    Reference: `anyres_max_9` with `spatial_unpad` upstream; without a newline, `spatial`. The border is computed
+    in whole numbers, as transformers does in effect; upstream's floating point may come out one patch lower where
+    the number is whole.
     """
     side = math.isqrt(patches.shape[1])
     whole, tiles = patches[0], patches[1:]
     tile_map = rearrange(
         tiles, "(r c) (h w) d -> d (r h) (c w)", r=grid[0], c=grid[1], h=side
     )  # (D, rows, columns)
-    tile_map = _shrink(_cut_border(tile_map, height, width), max_tiles * side**2)
-    ends = newline.to(tile_map)[:, None, None].expand(-1, tile_map.shape[1], 1)
-    rows = torch.cat([tile_map, ends], dim=2)  # (D, rows, columns + 1)
-    return torch.cat([whole, rearrange(rows, "d h w -> (h w) d")])
+    if newline is not None:
+        tile_map = _cut_border(tile_map, height, width)
+        if max_tiles is not None:
+            tile_map = _shrink(tile_map, max_tiles * side**2)
+        ends = newline.to(tile_map)[:, None, None].expand(-1, tile_map.shape[1], 1)
+        tile_map = torch.cat([tile_map, ends], dim=2)  # (D, rows, columns + 1)
+    return torch.cat([whole, rearrange(tile_map, "d h w -> (h w) d")])
 
 
 def _cut_border(tile_map: Float[Tensor, "d h w"], height: int, width: int) -> Float[Tensor, "d _ _"]:

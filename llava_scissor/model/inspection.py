@@ -48,6 +48,7 @@ class CheckpointReport:
         language: sizes of the language model.
         video: visual tokens of a frame, stride of the pooling, default number of frames, and `one_token` or
             `flat`: whether a newline follows the tokens of a video.
+        images: how an image is seen and put together, its numbers of tiles; or why it cannot be asked about.
         tokenizer: from which files it is read, and its number of ids.
         generation: what generation_config.json says; answers are greedy unless sampling is asked for.
         is_head_tied: whether the embedding is the head.
@@ -74,6 +75,7 @@ class CheckpointReport:
     vision: dict[str, int] = field(default_factory=dict)
     language: dict[str, int] = field(default_factory=dict)
     video: dict[str, int | str] = field(default_factory=dict)
+    images: dict[str, int | str | None] = field(default_factory=dict)
     tokenizer: dict[str, int | str] = field(default_factory=dict)
     generation: dict[str, Any] = field(default_factory=dict)
     is_head_tied: bool | None = None
@@ -165,11 +167,21 @@ def _describe_geometry(report: CheckpointReport, geometry: Geometry) -> None:
         "pool_stride": geometry.pool_stride,
         "default_num_frames": geometry.default_num_frames,
     }
+    report.images = _describe_images(geometry)
     report.generation = asdict(geometry.generation) | {"stop_ids": list(geometry.generation.stop_ids)}
     head_size = getattr(language, "head_dim", None) or language.hidden_size // language.num_attention_heads
     report.cache_bytes_per_token = (
         2 * 2 * language.num_hidden_layers * language.num_key_value_heads * head_size
     )
+
+
+def _describe_images(geometry: Geometry) -> dict[str, int | str | None]:
+    if geometry.image_problem:
+        return {"problem": geometry.image_problem}
+    described: dict[str, int | str | None] = {"views": geometry.image_views, "merge": geometry.image_merge}
+    if geometry.image_views == "anyres":
+        described |= {"num_grids": len(geometry.image_grids), "max_tiles": geometry.max_tiles}
+    return described
 
 
 def _describe_weights(
@@ -216,7 +228,7 @@ def as_rows(report: CheckpointReport) -> list[tuple[str, str]]:
         "kind": f"{report.kind}, {report.layout} layout" if report.kind else None,
     }
     rows["names"] = report.spelling
-    for name in ("vision", "language", "video", "tokenizer", "generation"):
+    for name in ("vision", "language", "video", "images", "tokenizer", "generation"):
         rows[name] = ", ".join(f"{key} {value}" for key, value in getattr(report, name).items())
     if report.is_head_tied is not None:
         rows["head"] = "the embedding" if report.is_head_tied else "its own weights"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
+from itertools import product
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -11,7 +14,7 @@ from transformers import LlavaOnevisionConfig, PreTrainedConfig, Qwen2Config, Si
 
 from llava_scissor.errors import CheckpointError
 from llava_scissor.model.files import read_json
-from llava_scissor.model.geometry import GenerationDefaults, Geometry
+from llava_scissor.model.geometry import GenerationDefaults, Geometry, Layout
 
 Values = dict[str, Any]
 Allowed = dict[str, tuple[object, ...]]
@@ -111,8 +114,60 @@ def _read_original(config: Values, directory: Path) -> Geometry:
         num_unused_blocks=num_deleted_blocks,
         pool_stride=_positive(config, "mm_spatial_pool_stride", 2),
         default_num_frames=_positive(config, "default_num_frames", 32),
+        image_merge=_read_merge(config),
+        **_read_images(
+            "original",
+            config.get("image_aspect_ratio"),
+            config.get("image_grid_pinpoints"),
+            vision["image_size"],
+        ),
         generation=_read_generation(directory, config.get("eos_token_id")),
     )
+
+
+def _read_images(layout: Layout, mode: object, grids: object, tile_size: int) -> Values:
+    """Read how images are seen; what is not supported keeps no checkpoint from being asked about videos.
+
+    Args:
+        layout: the original one gives width before height and has more modes.
+        mode: `square`, `pad`, `anyres`, `anyres_max_` and the largest number of tiles, or None for `square`.
+        grids: sides of each grid in pixels, as a list or as text; or, as "(1x1),...,(6x6)", the first and the
+            last numbers of tiles.
+        tile_size: height and width of a tile in pixels.
+    """
+    is_original = layout == "original"
+    key = "image_aspect_ratio" if is_original else "vision_aspect_ratio"
+    modes = "square, pad, anyres or anyres_max_9" if is_original else "anyres_max_9 or another number"
+    if is_original and mode in ("square", "pad", None):
+        return {"image_views": mode or "square"}
+    capped = re.fullmatch(r"anyres_max_([1-9]\d{0,3})", str(mode))
+    if not capped and not (is_original and mode == "anyres"):
+        return {"image_problem": f"{key} {mode!r} is not supported: expected {modes}"}
+    try:
+        pairs = _read_grids(grids, tile_size)
+    except (ValueError, TypeError, RecursionError):
+        return {
+            "image_problem": f"image_grid_pinpoints {grids!r} is not supported: expected pairs of multiples of "
+            f'{tile_size} (pixels of a tile), or text such as "(1x1),...,(6x6)"'
+        }
+    rows_and_columns = tuple(pair[::-1] for pair in pairs) if is_original else pairs
+    return {"image_grids": rows_and_columns, "max_tiles": int(capped[1]) if capped else None}
+
+
+def _read_grids(grids: object, tile_size: int) -> tuple[tuple[int, int], ...]:
+    """Return numbers of tiles in the order of the checkpoint, which decides between grids that are as good."""
+    if isinstance(grids, str):
+        bounds = re.fullmatch(r"\((\d{1,2})x(\d{1,2})\),\.\.\.,\((\d{1,2})x(\d{1,2})\)", grids)
+        if bounds:
+            first_a, first_b, last_a, last_b = map(int, bounds.groups())
+            pairs = tuple(product(range(first_a, last_a + 1), range(first_b, last_b + 1)))
+            grids = [(a * tile_size, b * tile_size) for a, b in pairs]
+        else:
+            grids = json.loads(grids.replace("(", "[").replace(")", "]"))
+    sides = [(a, b) for a, b in grids]
+    if not sides or not all(type(n) is int and n > 0 and n % tile_size == 0 for pair in sides for n in pair):
+        raise ValueError(grids)
+    return tuple((a // tile_size, b // tile_size) for a, b in sides)
 
 
 def _has_newline(config: Values) -> bool:
@@ -120,12 +175,16 @@ def _has_newline(config: Values) -> bool:
 
     Checkpoints of the compressing fork (`mm_use_zip`) never have one: there, merging is always flat.
     """
-    if config.get("mm_patch_merge_type") in ("flat", None) or str(config.get("mm_use_zip")).lower() == "true":
-        return False
-    _check_values(config, _ORIGINAL_SPATIAL)
-    return (
-        config["mm_patch_merge_type"] == "spatial_unpad" and config.get("mm_newline_position") != "no_token"
-    )
+    merge = _read_merge(config)
+    if merge != "flat":
+        _check_values(config, _ORIGINAL_SPATIAL)
+    return merge == "spatial_unpad" and config.get("mm_newline_position") != "no_token"
+
+
+def _read_merge(config: Values) -> str:
+    """Return how visual tokens are put together; `mm_newline_position` is only about videos."""
+    is_compressing_fork = str(config.get("mm_use_zip")).lower() == "true"
+    return "flat" if is_compressing_fork else config.get("mm_patch_merge_type") or "flat"
 
 
 def _read_huggingface(config: Values, directory: Path) -> Geometry:
@@ -149,6 +208,9 @@ def _read_huggingface(config: Values, directory: Path) -> Geometry:
         language=language,
         use_newline=True,
         num_unused_blocks=num_unused_blocks,
+        **_read_images(
+            "huggingface", parsed.vision_aspect_ratio, parsed.image_grid_pinpoints, vision.image_size
+        ),
         generation=_read_generation(directory, language.eos_token_id),
         **_read_normalisation(directory),
     )

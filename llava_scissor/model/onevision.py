@@ -63,7 +63,7 @@ class OneVision(nn.Module):
         # state; without a norm there is only one output to return.
         self.vision_tower.post_layernorm = nn.Identity()
         self.projector = Projector(vision.hidden_size, width)
-        newline = nn.Parameter(torch.randn(width) * width**-0.5) if geometry.use_newline else None
+        newline = nn.Parameter(torch.randn(width) * width**-0.5) if geometry.has_newline else None
         self.register_parameter("image_newline", newline)
         self.language_model = Qwen2ForCausalLM(language)
         self.geometry = geometry
@@ -121,15 +121,16 @@ class OneVision(nn.Module):
             width: width of the image in pixels.
 
         Returns:
-            The visual block of the image, (M, D). Without a newline in the checkpoint ("flat"), view after view.
+            The visual block of the image, (M, D), put together as `Geometry.image_merge` says.
         """
-        if self.image_newline is None:
-            return patches.flatten(0, 1)
-        if len(patches) == 1:
-            return self.append_newline(patches[0])
         geometry = self.geometry
+        if geometry.image_merge == "flat":
+            return patches.flatten(0, 1)
+        newline = self.image_newline if geometry.image_merge == "spatial_unpad" else None
+        if len(patches) == 1:
+            return patches[0] if newline is None else torch.cat([patches[0], newline[None].to(patches)])
         grid = choose_grid(height, width, geometry.image_size, geometry.image_grids)
-        return join_tiles(patches, grid, height, width, self.image_newline, geometry.max_tiles)
+        return join_tiles(patches, grid, height, width, newline, geometry.max_tiles)
 
     def compress(self, tokens: Float[Tensor, "f p d"]) -> CompressionResult:
         """Reduce the visual tokens of one video; the only place where the compressor is called."""
@@ -137,7 +138,7 @@ class OneVision(nn.Module):
 
     def append_newline(self, tokens: Float[Tensor, "k d"]) -> Float[Tensor, "_ d"]:
         """Return the visual block of a video: its kept tokens, and the newline if the checkpoint has one."""
-        if self.image_newline is None:
+        if not self.geometry.use_newline:
             return tokens
         return torch.cat([tokens, self.image_newline[None].to(tokens)])  # (K+1, D)
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal
 
 from llava_scissor.errors import CheckpointError
 from llava_scissor.model.files import StoredWeight
-from llava_scissor.model.geometry import Geometry
-
-Layout = Literal["original", "huggingface"]
+from llava_scissor.model.geometry import Geometry, Layout
 
 EMBEDDING, HEAD = "language_model.model.embed_tokens.weight", "language_model.lm_head.weight"
 
@@ -83,7 +80,7 @@ def rename_weights(stored: dict[str, StoredWeight], geometry: Geometry) -> Renam
     """
     blocks = geometry.vision.num_hidden_layers
     unused = [f"vision_tower.encoder.layers.{blocks + i}." for i in range(geometry.num_unused_blocks)]
-    unused += [] if geometry.use_newline else ["image_newline"]
+    unused += [] if geometry.has_newline else ["image_newline"]
     weights: dict[str, StoredWeight] = {}
     ignored = []
     for name, weight in stored.items():

@@ -130,6 +130,7 @@ def write_original_config(directory: Path, **changes: object) -> None:
         "mm_spatial_pool_mode": "bilinear",
         "mm_vision_select_layer": -2,
         "mm_resampler_type": None,
+        "image_aspect_ratio": "anyres_max_9",
         "image_grid_pinpoints": "(1x1),...,(6x6)",
         **changes,
     }

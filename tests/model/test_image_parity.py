@@ -18,7 +18,7 @@ from llava_scissor.generation.decoding import generate_ids
 from llava_scissor.generation.media import preprocess_images
 from llava_scissor.model import Images, load_model
 from llava_scissor.model.image_tiles import choose_grid
-from tests.model.checkpoints import IMAGE_ID, build_reference, save_huggingface
+from tests.model.checkpoints import IMAGE_ID, build_reference, save_huggingface, save_original
 from tests.model.test_image_tiles import num_tokens
 
 # Measured in float32: 0.0 in pixels and in packed tokens, 1.4e-6 in logits of up to 3.2.
@@ -141,6 +141,43 @@ def test_logits_and_greedy_ids(case, reference, model, processor):
     expected = reference.generate(**inputs, max_new_tokens=12, do_sample=False, eos_token_id=3)
     ids = generate_ids(model, embeds, GenerationConfig(max_new_tokens=12))
     assert ids == expected[0, inputs["input_ids"].shape[1] :].tolist()
+
+
+# Fewer grids, not all of both shapes, and a map is shrunk early.
+OTHER_PINPOINTS = [[TILE, 2 * TILE], [3 * TILE, TILE], [2 * TILE, 4 * TILE], [TILE, 6 * TILE]]
+OTHER_IMAGES = {"image_grid_pinpoints": OTHER_PINPOINTS, "vision_aspect_ratio": "anyres_max_3"}
+
+
+@pytest.fixture(scope="module")
+def other_reference():
+    model = build_reference()
+    model.config.update(OTHER_IMAGES)
+    return model
+
+
+@pytest.fixture(scope="module", params=["huggingface", "original"])
+def other_model(request, other_reference, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("grids")
+    if request.param == "huggingface":
+        save_huggingface(other_reference, directory, "flattened")
+    else:
+        grids = [[width, height] for height, width in OTHER_PINPOINTS]
+        save_original(
+            other_reference, directory, image_aspect_ratio="anyres_max_3", image_grid_pinpoints=grids
+        )
+    return load_model(directory, device="cpu")
+
+
+@sizes
+def test_the_grids_of_the_checkpoint(size, other_reference, other_model):
+    options = {"size": {"height": TILE, "width": TILE}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    processor = LlavaOnevisionImageProcessorPil(**options, image_grid_pinpoints=OTHER_PINPOINTS)
+    inputs = processor(picture(size), return_tensors="pt")
+    (views,) = preprocess_images(other_model.geometry, Images(picture(size)).read())
+    assert_close(views, inputs["pixel_values"][0].to(torch.float32))
+    expected = other_reference.model.get_image_features(inputs["pixel_values"], inputs["image_sizes"])
+    tokens = other_model.join_views(other_model.encode_image(views), *size)
+    assert_close(tokens, expected.pooler_output[0])
 
 
 def test_the_real_tower_counts_as_the_processor_does():

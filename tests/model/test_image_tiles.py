@@ -122,3 +122,16 @@ def test_a_map_is_shrunk_from_well_over_the_largest_number_of_tiles(columns, max
     assert tokens.sum() == num_rows
     factor = max(8 / num_rows, 1) if num_rows == 8 else (2 * columns / max_tiles) ** 0.5
     assert len(tokens) == 16 + num_rows * (int(4 * columns // factor) + 1)
+
+
+def test_without_a_newline_the_map_keeps_its_border_and_its_size():
+    places = torch.arange(16.0).view(4, 4)
+    tiles = [places[:2, :2], places[:2, 2:], places[2:, :2], places[2:, 2:]]
+    patches = torch.stack([torch.full((4,), -2.0), *(tile.flatten() for tile in tiles)])[..., None]
+    tokens = join_tiles(patches, (2, 2), 10, 100, None, max_tiles=1)[:, 0]
+    assert tokens.tolist() == [-2.0] * 4 + list(range(16))
+
+
+def test_without_a_largest_number_of_tiles_no_map_is_shrunk():
+    patches = torch.ones(1 + 36, 16, 1)
+    assert len(join_tiles(patches, (6, 6), 50, 50, torch.ones(1), max_tiles=None)) == 16 + 24 * 25

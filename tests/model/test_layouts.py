@@ -3,10 +3,12 @@ from __future__ import annotations
 import pytest
 
 from llava_scissor.errors import CheckpointError
+from llava_scissor.model.geometry import Geometry
 from llava_scissor.model.layouts import read_geometry
 from tests.model.checkpoints import SMALL_TOWER, change_json, write_json, write_original_config
 
 SO400M = {"mm_vision_tower": "google/siglip-so400m-patch14-384", "mm_vision_tower_config": "absent"}
+PINPOINTS = [[75 * rows, 75 * columns] for rows in range(1, 7) for columns in range(1, 7)]
 HUGGINGFACE = {
     "model_type": "llava_onevision",
     "vision_config": {"model_type": "siglip_vision_model", **SMALL_TOWER},
@@ -174,6 +176,81 @@ class TestHuggingFace:
         write_json(tmp_path / "preprocessor_config.json", values)
         with pytest.raises(CheckpointError, match="should be three numbers"):
             huggingface(tmp_path)
+
+
+class TestImages:
+    def test_the_published_values(self, tmp_path):
+        for geometry in (original(tmp_path), huggingface(tmp_path, image_grid_pinpoints=PINPOINTS)):
+            assert (geometry.image_views, geometry.image_merge) == ("anyres", "spatial_unpad")
+            assert set(geometry.image_grids) == set(Geometry.image_grids)
+            assert (len(geometry.image_grids), geometry.max_tiles, geometry.image_problem) == (36, 9, "")
+
+    @pytest.mark.parametrize(
+        ("grids", "rows_and_columns"),
+        [
+            ("(1x1),...,(2x3)", ((1, 1), (2, 1), (3, 1), (1, 2), (2, 2), (3, 2))),
+            ([[150, 75], [75, 225]], ((1, 2), (3, 1))),
+            ("[(150, 75), (75, 225)]", ((1, 2), (3, 1))),
+        ],
+    )
+    def test_width_comes_first_in_the_original_layout(self, grids, rows_and_columns, tmp_path):
+        assert original(tmp_path, image_grid_pinpoints=grids).image_grids == rows_and_columns
+
+    def test_height_comes_first_in_the_hugging_face_layout(self, tmp_path):
+        geometry = huggingface(tmp_path, image_grid_pinpoints=[[150, 75], [75, 225]])
+        assert geometry.image_grids == ((2, 1), (1, 3))
+
+    @pytest.mark.parametrize(
+        ("mode", "views", "max_tiles"),
+        [("anyres", "anyres", None), ("anyres_max_4", "anyres", 4), ("pad", "pad", 9), ("square", "square", 9),
+         ("absent", "square", 9), (None, "square", 9)],
+    )  # fmt: skip
+    def test_modes_of_the_original_layout(self, mode, views, max_tiles, tmp_path):
+        geometry = original(tmp_path, image_aspect_ratio=mode)
+        assert (geometry.image_views, geometry.max_tiles, geometry.image_problem) == (views, max_tiles, "")
+
+    def test_the_largest_number_of_tiles_in_the_hugging_face_layout(self, tmp_path):
+        values = {"image_grid_pinpoints": PINPOINTS, "vision_aspect_ratio": "anyres_max_4"}
+        assert huggingface(tmp_path, **values).max_tiles == 4
+
+    @pytest.mark.parametrize(
+        ("changes", "merge", "has_newline"),
+        [
+            ({}, "spatial_unpad", True),
+            ({"mm_newline_position": "no_token"}, "spatial_unpad", True),
+            ({"mm_patch_merge_type": "spatial"}, "spatial", False),
+            ({"mm_patch_merge_type": "absent"}, "flat", False),
+            ({"mm_use_zip": "true"}, "flat", False),
+        ],
+    )
+    def test_the_merge_of_images_goes_by_the_merge_type_alone(self, changes, merge, has_newline, tmp_path):
+        geometry = original(tmp_path, **changes)
+        assert (geometry.image_merge, geometry.has_newline) == (merge, has_newline)
+
+    @pytest.mark.parametrize("mode", ["highres", "anyres_max_0", "anyres_max_", "anyresque", 9, ["pad"]])
+    def test_another_mode_is_named(self, mode, tmp_path):
+        problem = original(tmp_path, image_aspect_ratio=mode).image_problem
+        assert problem.startswith(
+            f"image_aspect_ratio {mode!r} is not supported: expected square, pad, anyres"
+        )
+
+    @pytest.mark.parametrize("mode", ["anyres", "pad", "square"])
+    def test_the_hugging_face_layout_knows_one_mode(self, mode, tmp_path):
+        problem = huggingface(tmp_path, vision_aspect_ratio=mode).image_problem
+        assert problem.startswith(f"vision_aspect_ratio {mode!r} is not supported: expected anyres_max_9")
+
+    @pytest.mark.parametrize(
+        "grids",
+        [None, [], "", 7, [75], [[75]], [[75, 75, 75]], [[75, 80]], [[75.0, 75.0]], [[0, 75]], [[-75, 75]],
+         "[[75, 75]", "(1x1)", "(0x1),...,(2x2)", "(2x2),...,(1x1)", "(1x1),...,(100x100)", "[" * 100_000],
+    )  # fmt: skip
+    def test_other_grids_are_named(self, grids, tmp_path):
+        problem = original(tmp_path, image_grid_pinpoints=grids).image_problem
+        assert problem.startswith(f"image_grid_pinpoints {grids!r} is not supported: expected pairs of mult")
+
+    def test_grids_of_another_tower_are_named(self, tmp_path):
+        problem = huggingface(tmp_path).image_problem  # transformers' default: multiples of 384
+        assert problem.startswith("image_grid_pinpoints [[384, 384], ")
 
 
 class TestGeneration:

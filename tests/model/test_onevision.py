@@ -104,7 +104,7 @@ def test_the_newline_follows_the_kept_tokens(model):
 
 
 def test_a_flat_checkpoint_has_no_newline(geometry):
-    flat = OneVision(dataclasses.replace(geometry, use_newline=False), build_tokenizer())
+    flat = OneVision(dataclasses.replace(geometry, use_newline=False, image_merge="flat"), build_tokenizer())
     before, behind = flat.tokenize(QUESTION)
     assert flat.image_newline is None
     assert "image_newline" not in flat.state_dict()
