@@ -17,9 +17,10 @@ test: .venv/.dev ## run the tests
 
 test-latest: ## run the tests with the newest release of everything but torch, in .venv-latest
 	$(PYTHON) -m venv --clear .venv-latest
-	.venv-latest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --editable ".[dev]" \
-		$(shell grep '^torch==' constraints.txt)
-	.venv-latest/bin/python -m pip list --disable-pip-version-check
+	.venv-latest/bin/python -m pip install --quiet --disable-pip-version-check uv
+	UV_FIND_LINKS="$$PIP_FIND_LINKS" .venv-latest/bin/uv pip install --quiet --python .venv-latest \
+		--editable ".[dev]" $(shell grep '^torch==' constraints.txt)
+	.venv-latest/bin/uv pip list --python .venv-latest
 	.venv-latest/bin/python -m pytest -q
 
 lint: .venv/.dev ## ruff, import-linter and pyright
