@@ -1,6 +1,6 @@
 """Write a checkpoint of a real size with random weights.
 
-`python scripts/make_random_checkpoint.py --size 0.5b --out /tmp/random-0.5b`
+`python scripts/make_random_checkpoint.py --size 0.5b --out random-0.5b`
 
 It is as large as a published one and is stored like one, but answers at random, with the words of the demo model.
 """
