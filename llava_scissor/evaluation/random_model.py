@@ -10,15 +10,9 @@ from llava_scissor.errors import InputError
 from llava_scissor.model import OneVision
 from llava_scissor.model.checkpoint import compute_tables
 from llava_scissor.model.geometry import Geometry
+from llava_scissor.model.layouts import TOWERS
 
-_TOWER = {
-    "hidden_size": 1152,
-    "intermediate_size": 4304,
-    "num_hidden_layers": 26,
-    "num_attention_heads": 16,
-    "image_size": 384,
-    "patch_size": 14,
-}
+_TOWER = TOWERS["siglip-so400m-patch14-384"]
 _LANGUAGE = {
     "0.5b": {
         "vocab_size": 151936,

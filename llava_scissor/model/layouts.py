@@ -21,7 +21,7 @@ Allowed = dict[str, tuple[object, ...]]
 
 # Vision towers of the original layout, which names its tower and says nothing about it. Upstream deletes the
 # last block of the 27 and uses the output of the 26th.
-_TOWERS: dict[str, Values] = {
+TOWERS: dict[str, Values] = {
     "siglip-so400m-patch14-384": {
         "hidden_size": 1152,
         "intermediate_size": 4304,
@@ -32,7 +32,7 @@ _TOWERS: dict[str, Values] = {
     }
 }
 _NUM_DELETED_BLOCKS = 1
-_VISION_SIZES = tuple(_TOWERS["siglip-so400m-patch14-384"])
+_VISION_SIZES = tuple(TOWERS["siglip-so400m-patch14-384"])
 _VISION_KEYS = (*_VISION_SIZES, "hidden_act", "layer_norm_eps")
 _LANGUAGE_SIZES = (
     *("vocab_size", "hidden_size", "intermediate_size"),
@@ -97,11 +97,11 @@ def _read_original(config: Values, directory: Path) -> Geometry:
     _check_language(language)
     tower, num_deleted_blocks = config.get("mm_vision_tower_config"), 0
     if tower is None:
-        tower = _TOWERS.get(PurePosixPath(str(config["mm_vision_tower"])).name)
+        tower = TOWERS.get(PurePosixPath(str(config["mm_vision_tower"])).name)
         num_deleted_blocks = _NUM_DELETED_BLOCKS
     if not isinstance(tower, dict):
         raise CheckpointError(
-            f"vision tower {config['mm_vision_tower']!r} is not supported: expected {' or '.join(_TOWERS)}, "
+            f"vision tower {config['mm_vision_tower']!r} is not supported: expected {' or '.join(TOWERS)}, "
             "or the sizes of another SigLIP tower as an object under mm_vision_tower_config"
         )
     _check_sizes(tower, _VISION_SIZES)

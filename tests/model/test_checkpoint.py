@@ -116,7 +116,7 @@ class TestLoading:
         assert load_model(checkpoint, device="cpu").image_newline is None
 
     def test_only_the_block_that_upstream_deletes_may_be_left_over(self, checkpoint, monkeypatch):
-        monkeypatch.setitem(layouts._TOWERS, "siglip-tiny", SMALL_TOWER)
+        monkeypatch.setitem(layouts.TOWERS, "siglip-tiny", SMALL_TOWER)
         change_json(checkpoint / "config.json", mm_vision_tower_config=None)
         change_weights(checkpoint, **{f"{PREFIX}encoder.layers.3.layer_norm1.bias": torch.zeros(32)})
         assert len(load_model(checkpoint, device="cpu").vision_tower.encoder.layers) == 3
