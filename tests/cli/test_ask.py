@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
-import types
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from PIL import Image
-from typer.testing import CliRunner, Result
 
-import llava_scissor
 from llava_scissor import cli
 from llava_scissor._version import __version__
 from llava_scissor.config import Config, load_config, to_dict
@@ -25,81 +20,8 @@ from llava_scissor.errors import (
     ScissorError,
     VideoError,
 )
-from llava_scissor.model import Images, Turn
-
-TIMINGS_S = {
-    "decode": 0.5,
-    "preprocess": 0.25,
-    "vision_tower": 1.5,
-    "compression": 0.125,
-    "prefill": 2.0,
-    "generate": 1.0,
-    "total": 5.375,
-}
-
-
-def make_answer(**changes) -> SimpleNamespace:
-    clip = SimpleNamespace(
-        source="clip.mp4",
-        indices=(0, 4, 9),
-        timestamps_s=(0.0, 0.4, 0.9),
-        num_source_frames=10,
-        num_missing=0,
-        fps=10.0,
-    )
-    compression = SimpleNamespace(num_input=1000, num_spatial=250, num_kept=99, tau=0.87654)
-    answer = {
-        "text": "A red [bold] circle.",
-        "history": (Turn("What?", "A red [bold] circle."),),
-        "compressions": (compression,),
-        "compression": compression,
-        "clip": clip,
-        "image_sizes": (),
-        "timings_s": {"prefill": 2.0, "generate": 1.0, "total": 3.0},
-        "num_prompt_tokens": 120,
-        "num_visual_tokens": 99,
-        "num_cached_tokens": 0,
-        "num_new_tokens": 7,
-    }
-    return SimpleNamespace(**(answer | changes))
-
-
-def make_text_answer(**changes) -> SimpleNamespace:
-    return make_answer(compressions=(), compression=None, clip=None, num_visual_tokens=0, **changes)
-
-
-OPENING_S = {"decode": 0.5, "preprocess": 0.25, "vision_tower": 1.5, "compression": 0.125, "total": 2.375}
-
-
-@pytest.fixture
-def engine(monkeypatch: pytest.MonkeyPatch):
-    """Replace the model: records its calls, streams three pieces, and gives or raises its `outcome`."""
-    state = SimpleNamespace(calls=[], asked=[], outcome=make_answer(), opening_s=OPENING_S)
-
-    def answer(question, history=(), generation_config=None, on_text=None):
-        state.asked.append((question, history))
-        if isinstance(state.outcome, Exception):
-            raise state.outcome
-        if on_text is not None:
-            for piece in ("A red ", "[bold] ", "circle."):
-                on_text(piece)
-        turn = Turn(question, state.outcome.text)
-        return SimpleNamespace(**(vars(state.outcome) | {"history": (*history, turn)}))
-
-    def open_session(config, options):
-        state.calls.append(SimpleNamespace(config=config, options=options))
-        return SimpleNamespace(ask=answer, timings_s=state.opening_s)
-
-    monkeypatch.setattr(cli, "_open_session", open_session)
-    return state
-
-
-def ask(video: str, *options: str, question: str = "What?") -> Result:
-    return CliRunner().invoke(cli.app, ["ask", "--video", video, "--question", question, *options])
-
-
-def ask_without_video(*options: str) -> Result:
-    return CliRunner().invoke(cli.app, ["ask", *options])
+from llava_scissor.model import Turn
+from tests.cli.fake_answers import OPENING_S, TIMINGS_S, ask, ask_without_video, make_answer, make_text_answer
 
 
 def test_the_answer_comes_first_then_tokens_tau_and_times(engine, video: str) -> None:
@@ -313,74 +235,6 @@ def test_logging_is_left_as_it_was(engine, video: str) -> None:
     before = (logger.level, list(logger.handlers))
     ask(video, "-v")
     assert (logger.level, list(logger.handlers)) == before
-
-
-@pytest.fixture
-def room_calls(monkeypatch: pytest.MonkeyPatch) -> dict:
-    """Replace the rooms that the command calls by recorders of their arguments."""
-    calls = {}
-
-    def fake_module(name: str, function_name: str, result) -> None:
-        def record(*args, **kwargs):
-            calls[function_name] = (args, kwargs)
-            return result
-
-        module = types.ModuleType(f"llava_scissor.{name}")
-        setattr(module, function_name, record)
-        monkeypatch.setitem(sys.modules, f"llava_scissor.{name}", module)
-        monkeypatch.setattr(llava_scissor, name, module, raising=False)
-
-    fake_module("compression", "build_compressor", "a compressor")
-    fake_module("model", "load_model", SimpleNamespace(device="cpu", dtype="float32"))
-    sys.modules["llava_scissor.model"].Images = Images
-    fake_module(
-        "generation", "Session", SimpleNamespace(ask=lambda *_, **__: make_answer(), timings_s=OPENING_S)
-    )
-    return calls
-
-
-def test_model_compressor_and_settings_are_wired(room_calls: dict, video: str) -> None:
-    result = ask(video, "--model", "here", "--set", "model.device=cpu", "--set", "compression.tau=0.5")
-    assert result.exit_code == 0
-    config = load_config(None, ["model.path=here", "model.device=cpu", "compression.tau=0.5"])
-    model = SimpleNamespace(device="cpu", dtype="float32")
-    assert room_calls == {
-        "build_compressor": ((config.compression,), {}),
-        "load_model": (
-            ("here", "cpu", "auto", "auto", "a compressor"),
-            {"device_map": None, "quantization": None},
-        ),
-        "Session": ((model, video, config.video, config.generation), {}),
-    }
-
-
-@pytest.mark.parametrize("name", ["missing.mp4", "x" * 5000, "", ".", "/dev/null"])
-def test_an_unusable_video_is_refused_before_the_model(room_calls: dict, name: str) -> None:
-    result = ask(name)
-    assert (result.exit_code, result.stdout, room_calls) == (1, "", {})
-    assert "\nerror: " in result.stderr
-    assert "Traceback" not in result.stderr
-
-
-def test_an_image_that_cannot_be_read_is_refused_before_the_model(room_calls: dict, tmp_path: Path) -> None:
-    broken = tmp_path / "broken.png"
-    broken.write_bytes(b"\x89PNG nothing more")
-    for name in ("missing.png", str(broken), str(tmp_path)):
-        result = ask_without_video("--image", name, "--question", "What?")
-        assert (result.exit_code, result.stdout, room_calls) == (1, "", {})
-        assert "\nerror: " in result.stderr
-
-
-@pytest.mark.parametrize("compress", ["true", "false"])
-def test_images_are_wired(room_calls: dict, tmp_path: Path, compress: str) -> None:
-    paths = [str(tmp_path / name) for name in ("a.png", "b.png")]
-    for path in paths:
-        Image.new("RGB", (4, 3)).save(path)
-    options = [word for path in paths for word in ("--image", path)]
-    result = ask_without_video(*options, "--question", "What?", "--set", f"compression.images={compress}")
-    assert result.exit_code == 0, result.output
-    images = room_calls["Session"][0][1]
-    assert (list(images.sources), images.compress) == (paths, compress == "true")
 
 
 def test_video_and_images_exclude_each_other(engine, video: str) -> None:
