@@ -227,8 +227,12 @@ def _selected_block(layer: int | list[int], num_blocks: int) -> int:
 
 
 def _read_normalisation(directory: Path) -> Values:
-    path = directory / "preprocessor_config.json"
-    config = read_json(path) if path.is_file() else {}
+    """Read what pixels are normalised with; transformers 5 writes it into processor_config.json."""
+    path = directory / "processor_config.json"
+    config = read_json(path).get("image_processor") if path.is_file() else None
+    if not isinstance(config, dict):
+        path = directory / "preprocessor_config.json"
+        config = read_json(path) if path.is_file() else {}
     statistics = {}
     for key in ("image_mean", "image_std"):
         values = config.get(key)

@@ -137,10 +137,15 @@ class TestHuggingFace:
         assert geometry.vision.num_hidden_layers == blocks
         assert geometry.num_unused_blocks == 3 - blocks
 
-    def test_pixel_statistics_come_from_the_preprocessor(self, tmp_path):
-        write_json(
-            tmp_path / "preprocessor_config.json", {"image_mean": [0.1, 0.2, 0.3], "image_std": [1, 1, 2]}
-        )
+    @pytest.mark.parametrize("is_unified", [True, False])
+    def test_pixel_statistics_come_from_the_preprocessor(self, tmp_path, is_unified):
+        values = {"image_mean": [0.1, 0.2, 0.3], "image_std": [1, 1, 2]}
+        if is_unified:  # as transformers 5 saves it; a file left over from before does not count
+            write_json(tmp_path / "processor_config.json", {"image_processor": values})
+            write_json(tmp_path / "preprocessor_config.json", {"image_mean": [0, 0, 0]})
+        else:
+            write_json(tmp_path / "processor_config.json", {"processor_class": "LlavaOnevisionProcessor"})
+            write_json(tmp_path / "preprocessor_config.json", values)
         geometry = huggingface(tmp_path)
         assert (geometry.image_mean, geometry.image_std) == ((0.1, 0.2, 0.3), (1.0, 1.0, 2.0))
 
