@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 
 import numpy as np
@@ -141,6 +142,30 @@ def test_logits_and_greedy_ids(case, reference, model, processor):
     expected = reference.generate(**inputs, max_new_tokens=12, do_sample=False, eos_token_id=3)
     ids = generate_ids(model, embeds, GenerationConfig(max_new_tokens=12))
     assert ids == expected[0, inputs["input_ids"].shape[1] :].tolist()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_low_precision_has_at_most_twice_the_error_of_plain_torch(dtype, reference, processor, tmp_path):
+    model = load_model(save_huggingface(reference, tmp_path, "flattened"), device="cpu", dtype=dtype)
+    plain = copy.deepcopy(reference).to(getattr(torch, dtype))
+    embeds, inputs = prompt_of(model, processor, [picture(SIZES["portrait"])])
+    assert embeds.dtype == plain.dtype
+    exact = reference(**inputs).logits[0]
+    found = model.language_model(inputs_embeds=embeds[None], use_cache=False).logits[0]
+    inputs["pixel_values"] = inputs["pixel_values"].to(plain.dtype)
+    error, plain_error = ((a.float() - exact).norm() for a in (found, plain(**inputs).logits[0]))
+    assert 0 < error <= 2 * plain_error
+
+
+def test_layers_on_disk_see_the_same_image(reference, model, processor, tmp_path):
+    directory = save_huggingface(reference, tmp_path, "flattened")
+    spread = load_model(directory, device_map="auto", max_memory={"cpu": 300_000})
+    assert {weight.device.type for weight in spread.language_model.parameters()} == {"cpu", "meta"}
+    pictures = [picture(SIZES["wide"])]
+    embeds = prompt_of(spread, processor, pictures)[0]
+    assert embeds.equal(prompt_of(model, processor, pictures)[0])
+    config = GenerationConfig(max_new_tokens=6)
+    assert generate_ids(spread, embeds, config) == generate_ids(model, embeds, config)
 
 
 # Fewer grids, not all of both shapes, and a map is shrunk early.
