@@ -214,7 +214,7 @@ def _decide(sets: TokenSets, tile: Tile, tau: float) -> tuple[Tensor, Tensor, Te
     return linked, nothing, nothing
 
 
-def find_nonzero(mask: Float[Tensor, "g r c"], limit: int) -> Int64[Tensor, " e"] | None:
+def find_nonzero(mask: Float[Tensor, "*shape"], limit: int) -> Int64[Tensor, " e"] | None:
     """Return the flat places of a mask's nonzero elements, or None if there are more than `limit`."""
     flat, width = mask.flatten(), 8 // mask.element_size()
     if flat.numel() % width:

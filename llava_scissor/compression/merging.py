@@ -19,6 +19,12 @@ from llava_scissor.compression.token_sets import FEW, default_block_size
 ROWS_EACH = 2**9
 """Tokens converted to float32 at a time."""
 
+TOKENS_EACH = 2**10
+"""Tokens assigned at a time on a CPU."""
+
+SLACK = 2.0**-18
+"""More than the similarity of two tokens differs from the cosine of their angle."""
+
 
 def sum_by_label(
     tokens: Float[Tensor, "n d"], labels: Int64[Tensor, " n"], count: int
@@ -72,45 +78,111 @@ def assign_to_nearest(
     Returns:
         Index of a representative for each token (N,).
 
-    Cost: N * K * D multiply-adds; memory for one block of similarities.
+    Cost: at most N * K * D multiply-adds, much less for the tokens of large components that lie apart; memory for
+    one block of similarities.
     """
     count = representatives.is_zero.numel()
     rows_each = max(1, (block_size or default_block_size(component.device)) // count)
+    if component.device.type == "cpu":
+        rows_each = min(rows_each, TOKENS_EACH)
+    has_zero = tokens.has_zero or representatives.has_zero
     nearest = torch.empty_like(component)
-    for first in range(0, len(component), rows_each):
-        rows = slice(first, first + rows_each)
-        nearest[rows] = _nearest(tokens, rows, representatives)
-    if not (tokens.has_zero or representatives.has_zero):
+    for rows in _large_components_first(component, count).split(rows_each):
+        reach = None
+        if rows_each < len(component) and not has_zero:
+            reach = _within_reach(tokens, rows, representatives, component[rows])
+        nearest[rows] = _nearest(tokens, rows, representatives, reach)
+    if not has_zero:
         return nearest
     keeps_own = tokens.is_zero | representatives.is_zero.all()
     return component.where(keeps_own, nearest)
 
 
-def _nearest(tokens: Directions, rows: slice, representatives: Directions) -> Int64[Tensor, " r"]:
-    """Find the nearest of some tokens: a product with a bounded error names the candidates, similarity decides."""
-    targets = representatives.unit
+def _large_components_first(component: Int64[Tensor, " n"], count: int) -> Int64[Tensor, " n"]:
+    """Order tokens so that those of a component are next to each other."""
+    size = torch.bincount(component, minlength=count)
+    return (component - size[component] * count).argsort(stable=True)
+
+
+def _within_reach(
+    tokens: Directions, rows: Tensor, representatives: Directions, component: Int64[Tensor, " r"]
+) -> Int64[Tensor, " k"] | None:
+    """Find the representatives that could be nearer to one of some tokens than that of its own component.
+
+    By the triangle inequality of angles, such a one lies at most twice as far from the token's own representative
+    as the token does.
+
+    Returns:
+        Ascending indices; None where looking for them would not pay or leave most.
+    """
+    own, place = component.unique(return_inverse=True)
+    if len(own) * FEW > len(rows):
+        return None
+    (left, left_error), (right, right_error) = tokens.formats[0], representatives.formats[0]
+    centers = right.index_select(0, own)
+    error = precision.product_error(left.dtype, left.shape[1], left_error, right_error)
+    to_own = precision.product(left.index_select(0, rows)[None], centers[None])[0].gather(1, place[:, None])
+    cosine = to_own.new_ones(len(own), dtype=torch.float32)  # at most 1
+    cosine.scatter_reduce_(0, place, to_own[:, 0].float(), "amin").sub_(error + SLACK).clamp_(min=0)
+    error = precision.product_error(right.dtype, right.shape[1], right_error, right_error)
+    among = precision.product(centers[None], right[None])[0]
+    is_near = among.float() >= (2 * cosine * cosine - 1 - error - SLACK)[:, None]
+    reach = is_near.any(dim=0).nonzero()[:, 0]
+    return reach if 2 * len(reach) < len(right) else None
+
+
+def _nearest(
+    tokens: Directions, rows: Tensor, representatives: Directions, reach: Tensor | None
+) -> Int64[Tensor, " r"]:
+    """Find the nearest of some tokens: a product with a bounded error names the candidates, similarity decides.
+
+    Args:
+        tokens: all tokens.
+        rows: which to look at.
+        representatives: all representatives.
+        reach: those that can be the nearest, ascending; None for all.
+    """
+
+    def among(vectors: Tensor) -> Tensor:
+        return vectors if reach is None else vectors.index_select(0, reach)
+
     for (left, left_error), (right, right_error) in zip(tokens.formats, representatives.formats, strict=True):
-        values = precision.product(left[None, rows], right[None])[0]
+        values = precision.product(left.index_select(0, rows)[None], among(right)[None])[0]
         if representatives.has_zero:
             values.masked_fill_(representatives.is_zero, -torch.inf)
         error = precision.product_error(left.dtype, left.shape[1], left_error, right_error)
-        best, nearest = values.max(dim=1)
+        best = values.amax(dim=1)
         enough = best.float().clamp_(max=1) - 2 * error
         lowest = torch.nextafter(enough.to(values.dtype), best.new_tensor(-torch.inf))
         is_candidate = values.ge_(lowest[:, None])
-        is_contested = (is_candidate.sum(1, dtype=torch.float32) > 1) & ~tokens.is_zero[rows]
-        places = find_nonzero(is_candidate.mul_(is_contested[:, None])[None], values.numel() // FEW)
+        if tokens.has_zero:
+            is_candidate.mul_(~tokens.is_zero[rows, None])
+        places = find_nonzero(is_candidate, len(rows) + values.numel() // FEW)
         if places is not None:
-            return _decide(nearest, tokens.unit[rows], targets, places)
-    values = similarity_of_all(tokens.unit[rows][None], targets[None])[0]
+            row, column = places // values.shape[1], places % values.shape[1]
+            column = column if reach is None else reach[column]
+            return _decide(tokens.unit, rows, representatives.unit, row, column)
+    values = similarity_of_all(tokens.unit[rows][None], among(representatives.unit)[None])[0]
     if representatives.has_zero:
         values.masked_fill_(representatives.is_zero, -torch.inf)
-    return values.argmax(dim=1)
+    nearest = values.argmax(dim=1)
+    return nearest if reach is None else reach[nearest]
 
 
-def _decide(nearest: Tensor, left: Tensor, right: Tensor, places: Tensor) -> Int64[Tensor, " r"]:
-    """Compare the candidates, given as flat places of (row, representative), by their similarity."""
-    row, column = places // len(right), places % len(right)
+def _decide(left: Tensor, rows: Tensor, right: Tensor, row: Tensor, column: Tensor) -> Int64[Tensor, " r"]:
+    """Compare candidates by their similarity: those at places `row` of `rows`, ascending, with some of `right`."""
+    nearest = torch.zeros_like(rows).index_copy_(0, row, column)
+    has_several = torch.bincount(row, minlength=len(rows)) > 1
+    contested = has_several.nonzero()[:, 0]
+    is_open = has_several[row]
+    row, column = (has_several.cumsum(0) - 1)[row[is_open]], column[is_open]
+    if contested.numel():
+        nearest[contested] = _best(left.index_select(0, rows[contested]), row, right, column)
+    return nearest
+
+
+def _best(left: Tensor, row: Tensor, right: Tensor, column: Tensor) -> Int64[Tensor, " r"]:
+    """Return the first of the most similar candidates of each row."""
     similarity, error = rough_similarity_of_pairs(left, row, right, column)
     is_best = similarity >= _best_of_row(similarity, row, len(left))[row] - 2 * error
     row, column, similarity = row[is_best], column[is_best], similarity[is_best]
@@ -119,8 +191,7 @@ def _decide(nearest: Tensor, left: Tensor, right: Tensor, places: Tensor) -> Int
         similarity[is_open] = similarity_of_pairs(left, row[is_open], right, column[is_open])
         is_best = similarity == _best_of_row(similarity, row, len(left))[row]
         row, column = row[is_best], column[is_best]
-    best = torch.full_like(nearest, len(right)).scatter_reduce_(0, row, column, "amin")
-    return best.where(best < len(right), nearest)
+    return row.new_full((len(left),), len(right)).scatter_reduce_(0, row, column, "amin")
 
 
 def _best_of_row(values: Tensor, row: Tensor, num_rows: int) -> Tensor:

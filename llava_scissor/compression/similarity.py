@@ -157,7 +157,8 @@ def similarity_of_pairs(
     dot = torch.empty(u.numel(), dtype=torch.float64, device=left.device)
     for first in range(0, u.numel(), pairs_each):
         pairs = slice(first, first + pairs_each)
-        dot[pairs] = (left[u[pairs]].double() * right[v[pairs]]).sum(-1)
+        rows, columns = left.index_select(0, u[pairs]), right.index_select(0, v[pairs])
+        dot[pairs] = (rows.double() * columns).sum(-1)
     return _round(dot)
 
 

@@ -185,8 +185,12 @@ class TokenSets:
     @cached_property
     def _sampled_rows(self) -> list[Tensor]:
         assert self.sample is not None
-        index = self.sample[..., None].expand(-1, -1, self.directions.unit.shape[2])
-        return [vectors.gather(1, index) for vectors, _ in self.directions.formats]
+        num_sets, size = self.directions.is_zero.shape
+        rows = (self.sample + size * torch.arange(num_sets, device=self.device)[:, None]).flatten()
+        return [
+            vectors.flatten(0, 1).index_select(0, rows).view(num_sets, -1, vectors.shape[2])
+            for vectors, _ in self.directions.formats
+        ]
 
     @cached_property
     def _is_sampled(self) -> Bool[Tensor, "b n"]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from llava_scissor.compression import merging
 from llava_scissor.compression.merging import assign_to_nearest, mean_by_label, merge, sum_by_label
-from llava_scissor.compression.similarity import directions
+from llava_scissor.compression.similarity import directions, similarity_of_all
 from tests.compression.draws import ROUNDING, draw, gaussian, videos
 from tests.reference import two_steps
 
@@ -66,6 +66,27 @@ def test_the_nearest_is_that_of_the_oracle(video, others, entries):
     assume(margin > ROUNDING)
     found = assign_to_nearest(directions(tokens), directions(representatives), own, entries)
     assert found.tolist() == expected
+
+
+@pytest.mark.parametrize("width", [2, 3, 40])
+@pytest.mark.parametrize("rank", [0, 1, 20])
+def test_what_is_out_of_reach_of_the_own_component_is_not_the_nearest(monkeypatch, width, rank):
+    """Whether the own representative is the nearest, the next or any other."""
+    tokens, representatives = draw(gaussian, 1, 300, width, 1)[0], draw(gaussian, 1, 50, width, 2)[0]
+    tokens[100:] += 3 * representatives[torch.arange(200) % 40]
+    unit, to = directions(tokens), directions(representatives)
+    ranking = similarity_of_all(unit.unit[None], to.unit[None])[0].argsort(
+        dim=1, descending=True, stable=True
+    )
+    reaches = []
+    within_reach = merging._within_reach
+    monkeypatch.setattr(merging, "FEW", 1)  # always look
+    monkeypatch.setattr(
+        merging, "_within_reach", lambda *case: reaches.append(within_reach(*case)) or reaches[-1]
+    )
+    found = assign_to_nearest(unit, to, ranking[:, rank].contiguous(), block_size=500)
+    assert found.tolist() == ranking[:, 0].tolist()
+    assert rank or any(reach is not None for reach in reaches)
 
 
 def test_of_equally_near_ones_the_first_wins():
