@@ -170,6 +170,7 @@ def inspect(
 
 app.command()(commands.visualize)
 app.command()(commands.flops)
+app.command("eval")(commands.evaluate)
 bench.command("compressor")(commands.bench_compressor)
 bench.command("model")(commands.bench_model)
 app.add_typer(bench, name="bench")

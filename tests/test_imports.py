@@ -54,6 +54,7 @@ OPTIONAL = [
     "decord",
     "flash_attn",
     "hypothesis",
+    "matplotlib",
     "networkx",
     "pytest",
     "torchvision",

@@ -99,7 +99,7 @@ def generate(
         model: the model; only its language model is run.
         prompts: embeddings of each prompt behind what is in the cache, (L_i, D).
         replies: where the tokens go, in the order of the prompts.
-        cache: keys and values of the positions before the prompts; with one prompt only. It grows.
+        cache: keys and values of the positions before the prompts, with a row for each prompt. It grows.
         watch: gets a lap `prefill`, up to the logits of the first tokens, and a lap `generate` for the rest.
 
     Yields:

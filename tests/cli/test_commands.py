@@ -61,9 +61,43 @@ def test_pictures_are_written(tmp_path) -> None:
     assert stats["tokens"]["kept"] == 102
 
 
+def test_methods_are_measured_and_more_of_them_later(tmp_path) -> None:
+    out = tmp_path / "deep"
+    base = ["--clips", "2", "--device", "cpu", "--out", str(out), "--json"]
+    first = last_line(run("eval", *base, "--methods", "random", "--retentions", "0.25,0.5", "--no-plots"))
+    assert first == json.loads((out / "summary.json").read_text())
+    assert (first["suite"], first["num_clips"], first["model"]) == ("shapes-v1", 2, "demo")
+    assert [(row["method"], row["retention"]) for row in first["rows"]] == [
+        ("none", 1.0),
+        ("random", 0.5),
+        ("random", 0.25),
+    ]
+    assert not (out / "time.png").exists()
+    answers = (out / "results.jsonl").read_text()
+    more = run("eval", *base[:-1], "--methods", "random, scissor", "--retentions", "0.25")
+    assert more.exit_code == 0, more.output
+    assert (out / "results.jsonl").read_text().startswith(answers)
+    assert [line.split()[1] for line in more.stdout.splitlines() if "│" in line] == [
+        "none",
+        "random",
+        "scissor",
+    ]
+    assert "## Where scissor loses" in (out / "report.md").read_text()
+    for name in ("accuracy.png", "time.png"):
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+    refused = run("eval", *base, "--video-files")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "video_files False there, True now" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["eval", "--suite", "v1"], "--suite v1: expected one of shapes-v1,"),
+        (["eval", "--methods", "scisor"], "--methods scisor: "),
+        (["eval", "--retentions", "0.1;0.2"], "--retentions 0.1;0.2: expected numbers with commas between"),
+        (["eval", "--retentions", "0.1,2"], "--retentions 0.1,2: 2.0 is not in (0, 1]"),
+        (["eval", "--clips", "401"], "--clips 401: shapes-v1 has 400 clips"),
         (["bench", "compressor", "--retention", "0"], r"--retention 0.0: expected a number in (0, 1]"),
         (["bench", "compressor", "--dtype", "int8"], "expected auto, float32, bfloat16 or float16"),
         (["bench", "model", "--model", "nowhere"], "nowhere is neither a directory nor a hub id"),

@@ -15,6 +15,7 @@ HELP = {
     ("inspect", "--help"): "inspect_help.txt",
     ("visualize", "--help"): "visualize_help.txt",
     ("flops", "--help"): "flops_help.txt",
+    ("eval", "--help"): "eval_help.txt",
     ("bench", "--help"): "bench_help.txt",
     ("bench", "compressor", "--help"): "bench_compressor_help.txt",
     ("bench", "model", "--help"): "bench_model_help.txt",

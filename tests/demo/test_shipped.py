@@ -8,8 +8,8 @@ import pytest
 
 from llava_scissor.compression import Identity, build_compressor
 from llava_scissor.config import CompressionConfig, GenerationConfig, VideoConfig
-from llava_scissor.demo.evaluation import accuracies, evaluate
 from llava_scissor.demo.vocabulary import build_tokenizer
+from llava_scissor.evaluation.suite import Suite, run_suite
 from llava_scissor.generation import ask
 from llava_scissor.model import load_model
 from tests.demo.test_export import FILES
@@ -34,12 +34,13 @@ def test_its_layout_and_sizes(shipped) -> None:
     assert shipped.tokenizer.get_vocab() == build_tokenizer().get_vocab()
 
 
-def test_held_out_clips_are_answered(shipped) -> None:
-    """A floor below what docs/demo-model.md reports, for clips that no report is about."""
-    evaluated = list(evaluate(shipped, Identity(), 24, first_clip=50_000))
-    accuracy, count = accuracies(evaluated)["all"]
-    assert count > 24 * 5
-    assert accuracy >= 0.93, accuracies(evaluated)
+def test_held_out_clips_are_answered(shipped, tmp_path) -> None:
+    """A floor below what docs/evaluation.md reports, for clips that no report is about."""
+    clips = Suite("unreported", 50_000, 24)
+    answers = run_suite(shipped, {("none", 1.0): Identity()}, clips, tmp_path / "answers.jsonl")
+    assert len(answers) > 24 * 5
+    wrong = [a for a in answers if not a.is_right]
+    assert len(wrong) <= 0.07 * len(answers), wrong
 
 
 def test_shipped_clips_are_answered(shipped, clips) -> None:

@@ -10,7 +10,9 @@ from llava_scissor.evaluation.suite import SuiteAnswer
 def answers(right: list[list[bool]], method: str = "m") -> list[SuiteAnswer]:
     """Answers to the questions of some clips, right or wrong as given."""
     return [
-        SuiteAnswer("s", method, clip, "count", f"question {i}", "yes", "yes" if r else "no", 10, 5, 0.0)
+        SuiteAnswer(
+            "s", method, 0.5, clip, "count", f"question {i}", "yes", "yes" if r else "no", 10, 5, 0.0, 0.0
+        )
         for clip, rights in enumerate(right)
         for i, r in enumerate(rights)
     ]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from dataclasses import asdict, replace
 
 import pytest
@@ -9,13 +10,29 @@ import torch
 
 from llava_scissor.compression import Identity, Scissor
 from llava_scissor.compression.baselines.random import RandomTokens
-from llava_scissor.config import ScissorConfig
-from llava_scissor.demo.evaluation import evaluate
-from llava_scissor.errors import InputError
-from llava_scissor.evaluation.suite import SUITES, Suite, SuiteAnswer, read_results, run_suite
+from llava_scissor.config import GenerationConfig, ScissorConfig
+from llava_scissor.demo.clips import scene_of_seed
+from llava_scissor.errors import ConfigError, InputError
+from llava_scissor.evaluation.suite import (
+    HELD_OUT,
+    SUITES,
+    Suite,
+    SuiteAnswer,
+    check_settings,
+    choose_suite,
+    describe_run,
+    fingerprint,
+    read_results,
+    run_suite,
+)
+from llava_scissor.generation.decoding import find_stop_ids, generate_ids
+from llava_scissor.generation.text import decode_text
 from llava_scissor.model import load_model
+from llava_scissor.video import preprocess_frames
+from tests.demo.oracle import answer, expected_counts
 
 SMALL = Suite("small-v1", 20, 3)
+ALL, TENTH = ("all", 1.0), ("scissor", 0.1)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +42,7 @@ def model():
 
 @pytest.fixture
 def methods():
-    return {"all": Identity(), "scissor 0.1": Scissor(ScissorConfig(retention_ratio=0.1))}
+    return {ALL: Identity(), TENTH: Scissor(ScissorConfig(retention_ratio=0.1))}
 
 
 class Counting:
@@ -39,16 +56,69 @@ class Counting:
         return Identity()(tokens)
 
 
-@pytest.mark.parametrize("compressor", [Identity(), RandomTokens(0.2)])
-def test_answers_are_those_of_single_questions(model, compressor, tmp_path) -> None:
-    """Stored tokens and batches of questions change nothing."""
-    answers = run_suite(model, {"it": compressor}, SMALL, tmp_path / "a.jsonl", tmp_path)
-    single = list(evaluate(model, compressor, SMALL.num_clips, SMALL.first_clip))
-    assert [(a.clip, a.kind, a.question, a.said, a.is_right) for a in answers] == [
-        (e.clip, e.question.kind, e.question.text, e.said, e.is_right) for e in single
+@torch.inference_mode()
+def ask_one_by_one(model, compressor, suite: Suite) -> list[tuple[int, str, str, str]]:
+    """Every question by itself, each with a prompt of its own: clip, type, question and answer."""
+    told = []
+    for clip in suite.clips:
+        frames, questions = suite.show(clip, model.geometry.image_size, model.geometry.default_num_frames)
+        pixels = preprocess_frames(
+            frames, model.geometry.image_size, model.geometry.image_mean, model.geometry.image_std
+        )
+        kept = compressor(model.encode_video(pixels)).tokens
+        for question in questions:
+            prompt = model.embed_prompt(model.tokenize(question.text), kept)
+            ids = generate_ids(model, prompt, GenerationConfig(max_new_tokens=8))
+            said = decode_text(ids, model.tokenizer, find_stop_ids(model))
+            told.append((clip, question.kind, question.text, said))
+    return told
+
+
+@pytest.mark.parametrize("ratio", [1.0, 0.2, 0.02])
+def test_answers_are_those_of_single_questions(model, ratio: float, tmp_path) -> None:
+    """Neither stored tokens nor keys and values that questions share change an answer."""
+    compressor = Identity() if ratio == 1 else Scissor(ScissorConfig(retention_ratio=ratio))
+    single = ask_one_by_one(model, compressor, SMALL)
+    for results in ("fresh.jsonl", "with stored tokens.jsonl"):
+        answers = run_suite(model, {("it", ratio): compressor}, SMALL, tmp_path / results, tmp_path)
+        assert [(a.clip, a.kind, a.question, a.said) for a in answers] == single
+        assert {(a.num_input, a.num_kept) for a in answers} == {(512, int(512 * ratio))}
+    assert 0 < sum(a.is_right for a in answers) <= len(answers)
+
+
+def test_random_tokens_are_drawn_anew_for_each_clip(model, tmp_path) -> None:
+    draws = {clip: ask_one_by_one(model, RandomTokens(0.1, 5 + clip), SMALL) for clip in SMALL.clips}
+    answers = run_suite(model, {("random", 0.1): RandomTokens(0.1, 5)}, SMALL, tmp_path / "a.jsonl")
+    told = [(a.clip, a.kind, a.question, a.said) for a in answers]
+    assert told == [row for clip in SMALL.clips for row in draws[clip] if row[0] == clip]
+    assert told != ask_one_by_one(model, RandomTokens(0.1, 5), SMALL)
+
+
+def test_one_question_of_every_type_about_each_clip() -> None:
+    for clip in SMALL.clips:
+        scene, _ = scene_of_seed((HELD_OUT, clip))
+        _, questions = SMALL.show(clip, 128, 8)
+        asked = {kind: 1 for kind, count in expected_counts(scene).items() if count}
+        assert Counter(q.kind for q in questions) == asked
+        assert all(q.answer == answer(scene, q.kind, q.text) for q in questions)
+
+
+def test_questions_are_the_same_for_every_model() -> None:
+    """Whatever size its frames are, and whether they come from a file."""
+    frames, questions = SMALL.show(20, 128, 8)
+    larger, same = SMALL.show(20, 64, 5)
+    decoded, again = replace(SMALL, use_video_files=True).show(20, 128, 8)
+    assert questions == same == again
+    assert [tuple(f.shape) for f in (frames, larger, decoded)] == [
+        (8, 128, 128, 3),
+        (5, 64, 64, 3),
+        (8, 256, 256, 3),
     ]
-    assert {a.num_input for a in answers} == {512}
-    assert {a.num_kept for a in answers} == {single[0].num_kept}
+    shrunk = decoded.double().view(8, 128, 2, 128, 2, 3).mean((2, 4))
+    other = SMALL.show(21, 128, 8)[0]
+    assert (shrunk - frames).abs().mean() < 6 < 20 < (shrunk - other).abs().mean()
+    first = [float((f[0].double() / 255).mean()) for f in (frames, larger)]
+    assert first[0] == pytest.approx(first[1], abs=0.01)
 
 
 def test_every_answer_is_stored_as_it_is_returned(model, methods, tmp_path) -> None:
@@ -57,63 +127,101 @@ def test_every_answer_is_stored_as_it_is_returned(model, methods, tmp_path) -> N
     answers = run_suite(
         model, methods, SMALL, path, tmp_path, on_progress=lambda *numbers: progress.append(numbers)
     )
-    stored = [SuiteAnswer(**json.loads(line)) for line in path.read_text().splitlines()]
-    assert set(stored) == set(answers)
+    assert set(read_results(path)) == set(answers)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert {tuple(row["seed"]) for row in rows} == {(HELD_OUT, clip) for clip in SMALL.clips}
+    assert sum(row["right"] for row in rows) == sum(a.is_right for a in answers)
     assert [a.method for a in answers] == sorted(a.method for a in answers), "all before scissor"
-    assert progress == [(i + 1, 6) for i in range(6)]
+    assert [a.retention for a in answers] == [dict([ALL, TENTH])[a.method] for a in answers]
+    assert sorted(set(progress)) == [(i, 6) for i in range(7)]
 
 
 def test_a_run_goes_on_where_it_stopped(model, methods, tmp_path, caplog) -> None:
     path = tmp_path / "a.jsonl"
-    whole = run_suite(model, methods, SMALL, path, tmp_path)
+    whole = run_suite(model, methods, SMALL, path)
     lines = path.read_text().splitlines(keepends=True)
     per_clip = sum(json.loads(line)["clip"] == 20 for line in lines) // 2
     path.write_text("".join(lines[: 2 * per_clip]))
-    counting = {"all": Counting(), "scissor 0.1": methods["scissor 0.1"]}
+    counting = {**methods, ALL: Counting()}
     with caplog.at_level(logging.WARNING):
-        again = run_suite(model, counting, SMALL, path, tmp_path)
-    assert counting["all"].num_calls == 2, "the first clip is there"
-    assert [replace(a, compression_s=0) for a in again] == [replace(a, compression_s=0) for a in whole]
+        again = run_suite(model, counting, SMALL, path)
+    assert counting[ALL].num_calls == 2, "the first clip is there"
+    assert [timeless(a) for a in again] == [timeless(a) for a in whole]
     assert not caplog.records
 
 
-def test_a_line_that_was_cut_off_is_asked_again(model, tmp_path, caplog) -> None:
+def test_a_clip_that_was_cut_off_is_asked_about_again(model, methods, tmp_path, caplog) -> None:
     path = tmp_path / "a.jsonl"
-    one_clip = Suite("small-v1", 20, 1)
-    whole = run_suite(model, {"all": Identity()}, one_clip, path, tmp_path)
+    whole = run_suite(model, methods, SMALL, path)
     path.write_text(path.read_text()[:-5])
     with caplog.at_level(logging.WARNING):
-        assert len(read_results(path)) == len(whole) - 1
-    assert "ends in the middle of a line" in caplog.text
+        again = run_suite(model, methods, SMALL, path)
+    assert "its last clip is asked about again" in caplog.text
+    assert [timeless(a) for a in again] == [timeless(a) for a in whole]
+    assert sorted(map(timeless, read_results(path)), key=str) == sorted(map(timeless, whole), key=str)
+    path.write_text("{")
+    assert read_results(path) == []
+
+
+def timeless(answer: SuiteAnswer) -> SuiteAnswer:
+    return replace(answer, compression_s=0, answer_s=0)
 
 
 def test_tokens_are_encoded_once(model, tmp_path, monkeypatch) -> None:
     calls = []
     encode = type(model).encode_video
     monkeypatch.setattr(type(model), "encode_video", lambda *a: calls.append(1) or encode(*a))
-    run_suite(model, {"all": Identity()}, SMALL, tmp_path / "a.jsonl", tmp_path)
-    run_suite(model, {"all": Identity()}, SMALL, tmp_path / "b.jsonl", tmp_path)
-    assert len(calls) == SMALL.num_clips
+    both = {ALL: Identity(), ("again", 1.0): Identity()}
+    run_suite(model, both, SMALL, tmp_path / "a.jsonl", tmp_path)
+    run_suite(model, both, SMALL, tmp_path / "b.jsonl", tmp_path)
+    run_suite(model, both, SMALL, tmp_path / "b.jsonl")
+    assert len(calls) == SMALL.num_clips, "once for all methods, not again if stored, not at all if answered"
 
 
-def test_other_weights_have_other_tokens(model, tmp_path) -> None:
-    from llava_scissor.evaluation.suite import _fingerprint
-
-    before = _fingerprint(model)
+def test_other_weights_have_another_name(model) -> None:
+    before = fingerprint(model.projector)
     with torch.no_grad():
         model.projector[0].bias[0] += 1
     try:
-        assert _fingerprint(model) != before
+        assert fingerprint(model.projector) != before
     finally:
         with torch.no_grad():
             model.projector[0].bias[0] -= 1
+
+
+def test_answers_under_other_settings_are_not_mixed(model, tmp_path) -> None:
+    path = tmp_path / "deep" / "settings.json"
+    settings = describe_run("demo", model, SMALL)
+    check_settings(path, settings)
+    check_settings(path, describe_run("demo", model, replace(SMALL, num_clips=2)))
+    other = describe_run("demo", model, replace(SMALL, use_video_files=True))
+    with pytest.raises(InputError, match=r"other settings \(video_files False there, True now\)"):
+        check_settings(path, other)
+    path.write_text("[]")
+    with pytest.raises(InputError, match="does not hold settings"):
+        check_settings(path, settings)
+
+
+def test_a_suite_or_its_first_clips() -> None:
+    assert choose_suite("shapes-v1") == SUITES["shapes-v1"] == Suite("shapes-v1", 0, 400)
+    assert choose_suite("shapes-v1", 3, True) == Suite("shapes-v1", 0, 3, use_video_files=True)
+    with pytest.raises(ConfigError, match="--clips 401: shapes-v1 has 400 clips"):
+        choose_suite("shapes-v1", 401)
+    with pytest.raises(ConfigError, match="--suite shapes: expected one of shapes-v1,"):
+        choose_suite("shapes")
+
+
+def test_prompts_that_are_too_long_are_refused(model, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(model.geometry.language, "max_position_embeddings", 500)
+    with pytest.raises(InputError, match="but the model has 500"):
+        run_suite(model, {ALL: Identity()}, SMALL, tmp_path / "a.jsonl")
 
 
 def test_a_file_of_something_else_is_refused(model, tmp_path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"answer": 1}\n')
     with pytest.raises(InputError, match="not a file of answers"):
-        run_suite(model, {"all": Identity()}, SMALL, path, tmp_path)
+        run_suite(model, {ALL: Identity()}, SMALL, path)
     path.write_text("words\n")
     with pytest.raises(InputError, match="not a file of answers"):
         read_results(path)
@@ -123,13 +231,13 @@ def test_suites_share_no_clip() -> None:
     seen: set[int] = set()
     for name, suite in SUITES.items():
         assert suite.name == name
-        clips = set(range(suite.first_clip, suite.first_clip + suite.num_clips))
+        clips = set(suite.clips)
         assert not clips & seen
         seen |= clips
 
 
 def test_answers_are_plain_data() -> None:
-    answer = SuiteAnswer("s", "m", 1, "where", "Where?", "top left", "top left", 512, 51, 0.1)
+    answer = SuiteAnswer("s", "m", 0.1, 1, "where", "Where?", "top left", "top left", 512, 51, 0.1, 0.2)
     assert answer.is_right
     assert not replace(answer, said="top right").is_right
     assert SuiteAnswer(**asdict(answer)) == answer
