@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -69,6 +69,56 @@ class Compressor(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Needs:
+    """What a compressor looks at besides the visual tokens; nothing by default.
+
+    Attributes:
+        attention: `TowerState.attention`.
+        keys: `TowerState.keys`.
+    """
+
+    attention: bool = False
+    keys: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class TowerState:
+    """What the last used block of the vision tower says about each visual token, brought to their grid.
+
+    Attributes:
+        attention: attention received, float32: mean over heads and queries (F, P).
+        keys: keys, mean over heads, float32 (F, P, D_k).
+        probe: weights of the tower's pooling head, for callers who have one (F, P).
+        frame: output of the tower's pooling head, for callers who have one (F, D_v).
+    """
+
+    attention: Float[Tensor, "f p"] | None = None
+    keys: Float[Tensor, "f p _k"] | None = None
+    probe: Float[Tensor, "f p"] | None = None
+    frame: Float[Tensor, "f _v"] | None = None
+
+
+@runtime_checkable
+class TowerCompressor(Protocol):
+    """A compressor that looks at the state of the vision tower, too, and says at what of it."""
+
+    needs: ClassVar[Needs]
+
+    def __call__(self, tokens: Float[Tensor, "f p d"], tower: TowerState | None = None) -> CompressionResult:
+        """Compress one video as a `Compressor`.
+
+        Raises:
+            InputError: as a `Compressor`; also if something that is needed is not given.
+        """
+        ...
+
+
+def needs_of(compressor: Compressor) -> Needs:
+    """Return what a compressor declares to need; nothing if it declares nothing."""
+    return compressor.needs if isinstance(compressor, TowerCompressor) else Needs()
+
+
 class Identity:
     """The compressor that keeps every token as it is."""
 
@@ -86,6 +136,27 @@ def check_tokens(tokens: Tensor) -> None:
             f"visual tokens must be a non-empty floating tensor (frames, tokens per frame, width), "
             f"got shape {tuple(tokens.shape)} of {tokens.dtype}; add or merge axes, or convert, before compressing"
         )
+
+
+def check_tower(
+    tokens: Float[Tensor, "f p d"], compressor: TowerCompressor, tower: TowerState | None
+) -> TowerState:
+    """Return the state, empty if nothing is needed and given.
+
+    Raises:
+        InputError: something that is needed is missing, of another shape, or not finite.
+    """
+    tower = tower or TowerState()
+    for name in (name for name, is_needed in vars(compressor.needs).items() if is_needed):
+        value = getattr(tower, name)
+        if value is None or value.shape[:2] != tokens.shape[:2] or not bool(value.isfinite().all()):
+            got = "none" if value is None else f"shape {tuple(value.shape)}, or values that are not finite"
+            raise InputError(
+                f"{type(compressor).__name__} needs the {name} of the vision tower, finite and of shape "
+                f"{tuple(tokens.shape[:2])}{' + (width,)' * (name == 'keys')}, got {got}: give the state that "
+                f"`OneVision.encode_with_state` returns beside the tokens, or tower=TowerState({name}=...)"
+            )
+    return tower
 
 
 def budget(retention_ratio: float, num_tokens: int) -> int:

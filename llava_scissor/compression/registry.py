@@ -4,20 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from llava_scissor.compression.baselines.divprune import DivPrune
+from llava_scissor.compression.baselines.dycoke import DyCoke
+from llava_scissor.compression.baselines.dynatok_like import DynaTokLike
+from llava_scissor.compression.baselines.evs import EVS
+from llava_scissor.compression.baselines.norm import L2Norm
 from llava_scissor.compression.baselines.pooling import Pooling
+from llava_scissor.compression.baselines.prunevid import PruneVid
 from llava_scissor.compression.baselines.random import RandomTokens
-from llava_scissor.compression.baselines.uniform import UniformTokens
+from llava_scissor.compression.baselines.tome import ToMe
+from llava_scissor.compression.baselines.uniform import UniformFrames, UniformTokens
+from llava_scissor.compression.baselines.vidcom2 import VidCom2
 from llava_scissor.compression.protocol import Compressor, Identity
 from llava_scissor.compression.scissor import Scissor
 from llava_scissor.config import CompressionConfig
 from llava_scissor.errors import ConfigError
 
+_PEERS: dict[str, Callable[[float], Compressor]] = {
+    "uniform": UniformTokens,
+    "uniform_frames": UniformFrames,
+    "pooling": Pooling,
+    "l2norm": L2Norm,
+    "tome": ToMe,
+    "dycoke": DyCoke,
+    "divprune": DivPrune,
+    "evs": EVS,
+    "vidcom2": VidCom2,
+    "prunevid": PruneVid,
+    "dynatok_like": DynaTokLike,
+}
+
 COMPRESSORS: dict[str, Callable[[CompressionConfig], Compressor]] = {
     "none": lambda config: Identity(),
     "scissor": lambda config: Scissor(config),
     "random": lambda config: RandomTokens(_ratio(config), config.seed),
-    "uniform": lambda config: UniformTokens(_ratio(config)),
-    "pooling": lambda config: Pooling(_ratio(config)),
+    **{name: lambda config, kind=kind: kind(_ratio(config)) for name, kind in _PEERS.items()},
 }
 
 

@@ -18,9 +18,8 @@ _KEYS_WITH_EFFECT: dict[str, set[str]] = {
     "scissor": {"tau", "retention_ratio", "epsilon", "sample_size", "seed", "block_size"},
     "none": set(),
     "random": {"retention_ratio", "seed"},
-    "uniform": {"retention_ratio"},
-    "pooling": {"retention_ratio"},
 }
+_PEER_KEYS = {"retention_ratio"}
 
 
 def _check_texts(value: object) -> tuple[str, ...]:
@@ -116,10 +115,25 @@ class ScissorConfig(Section):
 class CompressionConfig(ScissorConfig):
     """Section `compression`: which visual tokens of the video reach the language model."""
 
-    method: Literal["scissor", "none", "random", "uniform", "pooling"] = Field(
+    method: Literal[
+        "scissor",
+        "none",
+        "random",
+        "uniform",
+        "uniform_frames",
+        "pooling",
+        "l2norm",
+        "tome",
+        "dycoke",
+        "divprune",
+        "evs",
+        "vidcom2",
+        "prunevid",
+        "dynatok_like",
+    ] = Field(
         default="scissor",
-        description="scissor: semantic connected components; none: keep all tokens; random, uniform and "
-        "pooling: baselines, which need a retention_ratio.",
+        description="scissor: semantic connected components; none: keep all tokens; the others need a "
+        "retention_ratio, see docs/methods.md.",
     )
     images: bool = Field(
         default=False,
@@ -129,14 +143,14 @@ class CompressionConfig(ScissorConfig):
 
     @model_validator(mode="after")
     def _check_method(self) -> CompressionConfig:
-        if self.method in ("random", "uniform", "pooling") and self.retention_ratio is None:
+        if self.method not in ("scissor", "none") and self.retention_ratio is None:
             raise KeyConflictError(
                 ("method", "retention_ratio"),
                 f"got '{self.method}' and null, expected a retention_ratio above 0 and at most 1: "
                 f"it is all that tells '{self.method}' how many tokens to keep",
             )
         is_exact = self.epsilon is None and self.sample_size is None
-        unused = set(ScissorConfig.model_fields) - _KEYS_WITH_EFFECT[self.method]
+        unused = set(ScissorConfig.model_fields) - _KEYS_WITH_EFFECT.get(self.method, _PEER_KEYS)
         unused |= {"images"} if self.method == "none" else set()
         _warn_without_effect(self, "compression", unused, f"with compression.method '{self.method}'")
         if self.method == "scissor" and is_exact:

@@ -5,6 +5,7 @@ import pickle
 import re
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -22,6 +23,7 @@ from llava_scissor.config import (
 )
 from llava_scissor.errors import ConfigError
 
+METHODS = get_args(CompressionConfig.model_fields["method"].annotation)
 SECTIONS = [ModelConfig, VideoConfig, CompressionConfig, GenerationConfig]
 
 
@@ -130,8 +132,7 @@ POSITIVE = "expected a number above 0, or null"
         (
             CompressionConfig,
             {"method": "Scisors"},
-            "method: got the text 'Scisors', expected one of scissor, none, random, uniform, pooling; "
-            "did you mean 'scissor'?",
+            f"method: got the text 'Scisors', expected one of {', '.join(METHODS)}; did you mean 'scissor'?",
         ),
         (CompressionConfig, {"method": None}, "method: got null, expected one of scissor, none, random"),
         (ModelConfig, {"path": ""}, "path: got the text '', expected text that is not empty"),
@@ -229,7 +230,7 @@ def test_epsilon_and_sample_size_exclude_each_other(section: type[Section]) -> N
         section(epsilon=0.05, sample_size=100)
 
 
-@pytest.mark.parametrize("method", ["random", "uniform", "pooling"])
+@pytest.mark.parametrize("method", ["random", "uniform", "pooling", "tome"])
 def test_a_baseline_needs_a_ratio(method: str) -> None:
     message = f"^method and retention_ratio: got '{method}' and null, expected a retention_ratio above 0"
     with pytest.raises(ConfigError, match=message):

@@ -1,4 +1,4 @@
-"""Keep tokens at even distances inside every frame."""
+"""Keep tokens at even distances inside every frame, or whole frames."""
 
 from __future__ import annotations
 
@@ -30,4 +30,31 @@ class UniformTokens:
         num_frames, size, _ = tokens.shape
         shares = even_shares(budget(self.retention_ratio, num_frames * size), num_frames)
         kept = [f * size + p for f, share in enumerate(shares) for p in even_positions(size, share)]
+        return select(tokens, torch.tensor(kept, device=tokens.device))
+
+
+@dataclass(frozen=True)
+class UniformFrames:
+    """Keep exactly `budget(retention_ratio, N)` tokens: evenly spread frames, as few as can hold them.
+
+    Each is kept whole if the budget is a multiple of a frame; otherwise each gets an even share, evenly spread.
+
+    Attributes:
+        retention_ratio: tokens kept / tokens before.
+    """
+
+    retention_ratio: float
+
+    def __call__(self, tokens: Float[Tensor, "f p d"]) -> CompressionResult:
+        """Compress one video."""
+        check_tokens(tokens)
+        num_frames, size, _ = tokens.shape
+        target = budget(self.retention_ratio, num_frames * size)
+        frames = even_positions(num_frames, -(-target // size))
+        shares = even_shares(target, len(frames))
+        kept = [
+            frame * size + position
+            for frame, share in zip(frames, shares, strict=True)
+            for position in even_positions(size, share)
+        ]
         return select(tokens, torch.tensor(kept, device=tokens.device))

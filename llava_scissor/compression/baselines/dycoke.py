@@ -1,0 +1,52 @@
+"""Keep a frame of every window, and of the others what differs from an earlier one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor
+
+from llava_scissor.compression.baselines.selection import (
+    ExactBudget,
+    distance,
+    even_positions,
+    even_shares,
+    select,
+    top_per_frame,
+)
+from llava_scissor.compression.protocol import CompressionResult, TowerState
+
+
+@dataclass(frozen=True)
+class DyCoke(ExactBudget):
+    """Keep the first frame of every window of four whole; of the others the tokens that differ most.
+
+    Frames 1 and 2 of a window are compared with its frame 0, frame 3 with frame 2, place by place. Ours, for an
+    exact budget: windows double until their first frames fit, and the frame at offset j is then compared with
+    the one at j without its lowest bit; what is left is split evenly over the other frames. With fewer tokens
+    than a frame has: evenly spread ones of the first frame.
+
+    Reference: the temporal merging of DyCoke (arXiv 2411.15024), without its pruning of the cache.
+    """
+
+    def _keep(
+        self,
+        tokens: Float[Tensor, "f p d"],
+        unit: Float32[Tensor, "f p d"],
+        count: int,
+        tower: TowerState,
+    ) -> CompressionResult:
+        num_frames, size, _ = tokens.shape
+        if count < size:
+            return select(tokens, torch.tensor(even_positions(size, count), device=tokens.device))
+        window = 4
+        while -(-num_frames // window) * size > count:
+            window *= 2
+        offset = [frame % window for frame in range(num_frames)]
+        partner = [frame - (j & -j) for frame, j in enumerate(offset)]
+        num_whole = offset.count(0)
+        shares = iter(even_shares(count - num_whole * size, num_frames - num_whole))
+        kept = top_per_frame(distance(unit, unit[partner]), [next(shares) if j else size for j in offset])
+        return select(tokens, kept)

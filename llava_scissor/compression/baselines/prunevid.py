@@ -1,0 +1,96 @@
+"""Average what stands still, and cluster the rest frame by frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor
+
+from llava_scissor.compression.baselines.clustering import density_peaks
+from llava_scissor.compression.baselines.selection import ExactBudget, collect, weighted_shares
+from llava_scissor.compression.baselines.windows import enough_groups, static_and_dynamic
+from llava_scissor.compression.merging import mean_by_label
+from llava_scissor.compression.protocol import CompressionResult, TowerState
+
+
+@dataclass(frozen=True)
+class PruneVid(ExactBudget):
+    """Cut the video into windows; average static places over a window; cluster static and dynamic places.
+
+    Ours, for an exact budget: the static places of each window and the dynamic ones of each frame get shares in
+    proportion to their number, and tau rises if there are fewer of all of them than the budget.
+
+    Attributes:
+        tau: mean similarity of a place over a window above which it is static.
+        window_ratio: clusters of frames / frames.
+        num_neighbours: from which densities are taken.
+
+    Reference: PruneVid (arXiv 2412.16117), without its part inside the language model.
+    """
+
+    tau: float = 0.8
+    window_ratio: float = 0.25
+    num_neighbours: int = 7
+
+    def _keep(
+        self,
+        tokens: Float[Tensor, "f p d"],
+        unit: Float32[Tensor, "f p d"],
+        count: int,
+        tower: TowerState,
+    ) -> CompressionResult:
+        flat, frames = tokens.flatten(0, 1), tokens.float().mean(1)
+        num_windows = max(1, int(self.window_ratio * len(frames)))
+        _, label = density_peaks(frames, num_windows, self.num_neighbours)
+        windows = [(*w, _steadiness(unit[slice(*w)])) for w in contiguous_windows(label.tolist())]
+        groups = enough_groups(
+            lambda tau: static_and_dynamic((start, stop, steady > tau) for start, stop, steady in windows),
+            self.tau,
+            count,
+        )
+        sizes = [group.shape[1] for group in groups]
+        values = torch.zeros_like(flat, dtype=torch.float32)
+        owner, kept = torch.full((len(flat),), -1, device=flat.device), []
+        for group, share in zip(groups, weighted_shares(count, sizes, sizes), strict=True):
+            if share:
+                rows = flat[group].float().mean(0)  # (n, D)
+                centres, label = density_peaks(rows, share, self.num_neighbours)
+                kept.append(group[0, centres])
+                owner[group] = kept[-1][label].expand_as(group)
+                values[kept[-1]] = mean_by_label(rows, label, share)
+        return collect(tokens, values, owner, torch.cat(kept))
+
+
+def _steadiness(unit: Float32[Tensor, "w p d"]) -> Float32[Tensor, " p"]:
+    """Return the mean similarity of each place to itself in other frames; in a single frame none is steady."""
+    num_frames = len(unit)
+    if num_frames == 1:
+        return unit.new_full((unit.shape[1],), -torch.inf)
+    return (unit.sum(0).square().sum(-1) - num_frames) / (num_frames * (num_frames - 1))
+
+
+def contiguous_windows(labels: list[int]) -> list[tuple[int, int]]:
+    """Cut a sequence into one window for each label that has a run of two or more: its longest run.
+
+    What lies between two windows goes to the longer one, to the left one if they are equally long.
+
+    Returns:
+        First place and the place behind the last of each window; one window if there is no such run.
+    """
+    runs, start = [], 0
+    for label, run in groupby(labels):
+        stop = start + len(list(run))
+        runs.append((label, start, stop))
+        start = stop
+    longest = {}
+    for label, start, stop in runs:
+        if stop - start > max(1, longest.get(label, (0, 0))[1] - longest.get(label, (0, 0))[0]):
+            longest[label] = (start, stop)
+    kept = sorted(longest.values())
+    inner = [
+        right[0] if left[1] - left[0] >= right[1] - right[0] else left[1] for left, right in pairwise(kept)
+    ]
+    return list(pairwise([0, *inner, len(labels)]))
