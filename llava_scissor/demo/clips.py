@@ -11,7 +11,7 @@ import numpy as np
 
 from llava_scissor.demo.drawing import render
 from llava_scissor.demo.questions import Question, sample_questions
-from llava_scissor.demo.scenes import Scene, sample_scene
+from llava_scissor.demo.scenes import SHAPES_V1, Scene, World, sample_scene
 from llava_scissor.video.writer import write_video
 
 CLIP_SIZE_PX = 256
@@ -32,10 +32,10 @@ class DemoClip:
     questions: tuple[Question, ...]
 
 
-def scene_of_seed(seed: tuple[int, ...]) -> tuple[Scene, np.random.Generator]:
+def scene_of_seed(seed: tuple[int, ...], world: World = SHAPES_V1) -> tuple[Scene, np.random.Generator]:
     """Return the scene that a seed stands for, and the generator that drew it, to go on with."""
     rng = np.random.default_rng(seed)
-    return sample_scene(rng), rng
+    return sample_scene(rng, world), rng
 
 
 def write_clip(scene: Scene, rng: np.random.Generator, path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from llava_scissor.demo.scenes import COLORS, SHAPES, Scene, Shape
@@ -23,14 +25,19 @@ def render(
     """
     times = np.linspace(0, 1, 8) if times is None else times
     grid = pixel_grid(size_px)
-    backdrop = _background(rng, scene.background, *grid)
+    background = _background(rng, scene.background, size_px)
+    backdrop, is_moving = background(*grid), scene.jitter > 0 or any(scene.drift)
     noise = rng.uniform(0, 8)
     frames = np.empty((len(times), size_px, size_px, 3), np.uint8)
     for index, time in enumerate(times):
+        camera = rng.uniform(-scene.jitter, scene.jitter, 2) if scene.jitter else np.zeros(2)
+        if is_moving:
+            place = (camera - np.array(scene.drift) * time).astype(np.float32)
+            backdrop = background(grid[0] + place[0], grid[1] + place[1])
         frame = backdrop + rng.standard_normal((size_px, size_px, 1), dtype=np.float32) * noise
         for shape in scene.objects:
             if shape.is_visible(time):
-                alpha, window = coverage(shape, time, *grid)
+                alpha, window = coverage(shape, time, *grid, (camera[0], camera[1]))
                 color = np.float32(COLORS[shape.color]) + rng.uniform(-8, 8, 3).astype(np.float32)
                 frame[window] += alpha[..., None] * (color - frame[window])
         frames[index] = np.clip(frame, 0, 255)
@@ -45,11 +52,14 @@ def pixel_grid(size_px: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def coverage(
-    shape: Shape, time: float, x: np.ndarray, y: np.ndarray
+    shape: Shape, time: float, x: np.ndarray, y: np.ndarray, camera: tuple[float, float] = (0.0, 0.0)
 ) -> tuple[np.ndarray, tuple[slice, slice]]:
-    """Return how much of each pixel the shape covers (0..1) inside a window around it, and that window."""
+    """Return how much of each pixel the shape covers (0..1) inside a window around it, and that window.
+
+    `camera` is how far (x, y) the camera has moved, and the picture the other way.
+    """
     size = x.shape[0]
-    cx, cy = shape.center(time)
+    cx, cy = (c - off for c, off in zip(shape.center(time), camera, strict=True))
     reach = shape.radius + 2 / size
     window = tuple(
         slice(max(int((c - reach) * size), 0), min(int(np.ceil((c + reach) * size)), size)) for c in (cy, cx)
@@ -74,26 +84,32 @@ def _signed_distance(kind: str, x: np.ndarray, y: np.ndarray, radius: float) -> 
     return distance - radius
 
 
-def _background(rng: np.random.Generator, kind: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Draw the background in two close grey-ish tones, float32 (size, size, 3)."""
+def _background(
+    rng: np.random.Generator, kind: str, size: int
+) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Draw a background in two close grey-ish tones; its colours, float32 (size, size, 3), at any x and y."""
     base = rng.uniform(60, 150) + rng.uniform(-25, 25, 3)
     other = base + rng.choice([-1, 1]) * rng.uniform(25, 45)
     phase = rng.uniform(0, 1)
-    texture = _texture(rng, kind, x, y, phase)[..., None]
-    return (base * (1 - texture) + other * texture).astype(np.float32)
+    period = rng.uniform(0.065, 0.11) if kind not in ("plain", "gradient") else 0.0
+    angle = rng.uniform(0, np.pi * (1 + (kind == "gradient"))) if kind in ("gradient", "stripes") else 0.0
+
+    def colors(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        texture = _texture(kind, x, y, size, phase, period, angle)[..., None]
+        return (base * (1 - texture) + other * texture).astype(np.float32)
+
+    return colors
 
 
-def _texture(rng: np.random.Generator, kind: str, x: np.ndarray, y: np.ndarray, phase: float) -> np.ndarray:
+def _texture(
+    kind: str, x: np.ndarray, y: np.ndarray, size: int, phase: float, period: float, angle: float
+) -> np.ndarray:
     """Return the weight of the second tone in every pixel, 0..1."""
-    size = x.shape[0]
     if kind == "plain":
         return np.zeros_like(x)
     if kind == "gradient":
-        angle = rng.uniform(0, 2 * np.pi)
         return np.clip((x - 0.5) * np.cos(angle) + (y - 0.5) * np.sin(angle) + 0.5, 0, 1) * 1.6
-    period = rng.uniform(0.065, 0.11)
     if kind == "stripes":
-        angle = rng.uniform(0, np.pi)
         wave = np.sin(2 * np.pi * ((x * np.cos(angle) + y * np.sin(angle)) / period + phase))
         return np.clip(0.5 + wave * period * size / (2 * np.pi), 0, 1)
     if kind == "dots":

@@ -70,40 +70,79 @@ class Shape:
 
 
 @dataclass(frozen=True)
+class World:
+    """What scenes are like.
+
+    Attributes:
+        counts: how likely each number of objects is, from one on.
+        radius: smallest and largest half extent of an object.
+        backgrounds: those that occur, of `BACKGROUNDS`.
+        drift: farthest that the background moves during the clip, in x and in y.
+        jitter: farthest that the camera is off in a frame, in x and in y.
+    """
+
+    counts: tuple[float, ...] = (0.2, 0.35, 0.3, 0.15)
+    radius: tuple[float, float] = (0.085, 0.125)
+    backgrounds: tuple[str, ...] = BACKGROUNDS
+    drift: float = 0.0
+    jitter: float = 0.0
+
+
+SHAPES_V1 = World()
+"""What the shipped model was trained on."""
+
+SHAPES_HARD_V1 = World(
+    counts=(0, 0, 0.5, 0.5),
+    radius=(0.07, 0.09),
+    backgrounds=("stripes", "checker", "dots", "gradient"),
+    drift=0.15,
+    jitter=0.02,
+)
+"""More and smaller objects in front of textures that move, seen by a camera that shakes."""
+
+
+@dataclass(frozen=True)
 class Scene:
     """Objects in front of a background.
 
     Attributes:
-        objects: one to four objects whose paths never overlap.
+        objects: objects whose paths never overlap.
         background: one of `BACKGROUNDS`.
+        drift: how far (x, y) the background moves from time 0 to time 1.
+        jitter: farthest that the camera is off in a frame, in x and in y.
     """
 
     objects: tuple[Shape, ...]
     background: str
+    drift: tuple[float, float] = (0.0, 0.0)
+    jitter: float = 0.0
 
 
-def sample_scene(rng: np.random.Generator) -> Scene:
+def sample_scene(rng: np.random.Generator, world: World = SHAPES_V1) -> Scene:
     """Draw a scene: half of those with two or more objects let them appear one after another.
 
     Args:
         rng: the only source of randomness.
+        world: what scenes are like.
 
     Returns:
-        A scene with one to four objects, each colour and each kind at most once.
+        A scene with one or more objects, each colour and each kind at most once.
     """
-    count = int(rng.choice([1, 2, 3, 4], p=[0.2, 0.35, 0.3, 0.15]))
+    count = int(rng.choice(len(world.counts), p=world.counts)) + 1
     while True:
         colors = rng.permutation(list(COLORS))[:count]
         kinds = rng.permutation(list(SHAPES))[:count]
         starts = _sample_starts(rng, count)
         objects: list[Shape] = []
         for color, kind, start in zip(colors, kinds, starts, strict=True):
-            shape = _place(rng, str(color), str(kind), start, objects)
+            shape = _place(rng, str(color), str(kind), start, objects, world)
             if shape is None:
                 break
             objects.append(shape)
         if len(objects) == count:
-            return Scene(tuple(objects), str(rng.choice(BACKGROUNDS)))
+            background = str(rng.choice(world.backgrounds))
+            drift = _pair(rng.uniform(-world.drift, world.drift, 2)) if world.drift else (0.0, 0.0)
+            return Scene(tuple(objects), background, drift, world.jitter)
 
 
 def _sample_starts(rng: np.random.Generator, count: int) -> list[int]:
@@ -117,13 +156,19 @@ def _sample_starts(rng: np.random.Generator, count: int) -> list[int]:
 
 
 def _place(
-    rng: np.random.Generator, color: str, kind: str, start: int, others: list[Shape], attempts: int = 40
+    rng: np.random.Generator,
+    color: str,
+    kind: str,
+    start: int,
+    others: list[Shape],
+    world: World,
+    attempts: int = 40,
 ) -> Shape | None:
     """Find a path inside the picture that stays clear of the others' paths, or None after `attempts`."""
-    radius = rng.uniform(0.085, 0.125)
+    radius = rng.uniform(*world.radius)
     direction = str(rng.choice(list(DIRECTIONS)))
     distance = rng.uniform(0.31, 0.44)
-    low, high = radius + _MARGIN, 1 - radius - _MARGIN
+    low, high = radius + _MARGIN + world.jitter, 1 - radius - _MARGIN - world.jitter
     times = np.linspace(0, 1, NUM_STEPS)[:, None]
     for _ in range(attempts):
         begin = rng.uniform(low, high, 2)

@@ -29,6 +29,7 @@ from llava_scissor.config import GenerationConfig
 from llava_scissor.demo.clips import scene_of_seed, write_clip
 from llava_scissor.demo.drawing import render
 from llava_scissor.demo.questions import Question, sample_questions
+from llava_scissor.demo.scenes import SHAPES_HARD_V1, SHAPES_V1, World
 from llava_scissor.errors import ConfigError, InputError
 from llava_scissor.evaluation.measuring import describe_machine
 from llava_scissor.generation.decoding import Reply, check_context, generate
@@ -56,12 +57,14 @@ class Suite:
         name: with a version; clips and questions of a name never change.
         first_clip: number of the first clip.
         num_clips: number of clips.
+        world: what the scenes are like.
         use_video_files: encode each clip as H.264 and read it back, instead of drawing the model's frames.
     """
 
     name: str
     first_clip: int
     num_clips: int
+    world: World = SHAPES_V1
     use_video_files: bool = False
 
     @property
@@ -73,16 +76,17 @@ class Suite:
         self, clip: int, size_px: int, num_frames: int
     ) -> tuple[UInt8[Tensor, "f h w 3"], list[Question]]:
         """Return a clip as square frames of a model's size, and the questions, whatever that size is."""
-        scene, rng = scene_of_seed((HELD_OUT, clip))
+        seed = HELD_OUT, clip
+        scene, rng = scene_of_seed(seed, self.world)
         frames = render(scene, rng, _DRAWN_SIZE_PX, np.linspace(0, 1, _DRAWN_FRAMES))
         questions = sample_questions(scene, rng)  # from what the drawing left of the generator
         if self.use_video_files:
             with tempfile.TemporaryDirectory() as directory:
                 path = Path(directory) / "clip.mp4"
-                write_clip(*scene_of_seed((HELD_OUT, clip)), path)
+                write_clip(*scene_of_seed(seed, self.world), path)
                 return read_video(path, num_frames).frames, questions
         if (size_px, num_frames) != (_DRAWN_SIZE_PX, _DRAWN_FRAMES):
-            frames = render(*scene_of_seed((HELD_OUT, clip)), size_px, np.linspace(0, 1, num_frames))
+            frames = render(*scene_of_seed(seed, self.world), size_px, np.linspace(0, 1, num_frames))
         return torch.from_numpy(frames), questions
 
 
@@ -92,6 +96,7 @@ SUITES = {
         Suite("shapes-v1", 0, 400),
         # Options of the compressor are chosen on "tune" and reported on "shapes-v1".
         Suite("shapes-v1-tune", 10_000, 200),
+        Suite("shapes-hard-v1", 20_000, 400, SHAPES_HARD_V1),
     )
 }
 

@@ -159,3 +159,41 @@ def test_patch_labels_are_those_of_a_count(num_patches: int) -> None:
         assert ((kind == -1) == (covered == 0)).all()
         assert ((color == -1) == (covered == 0)).all()
     assert num_clear > 100
+
+
+@pytest.mark.parametrize("background", ["stripes", "checker", "dots"])
+def test_the_background_drifts(background: str) -> None:
+    """By a quarter of the picture to the right and an eighth up: what is seen early is seen there later."""
+    scene = Scene((), background, drift=(0.25, -0.125))
+    first, *_, last = render(scene, np.random.default_rng(0), 64).astype(int)
+    moved = np.abs(last[:-8, 16:] - first[8:, :-16]).mean()
+    stayed = np.abs(last - first).mean()
+    assert moved < 9 < stayed
+
+
+def test_the_camera_shakes() -> None:
+    """Background and objects move together, by no more than allowed, in both axes and anew in each frame."""
+    ring = still("ring", "white", radius=0.2)
+    scene, calm = (Scene((ring,), "checker", jitter=jitter) for jitter in (0.05, 0.0))
+    centers = []
+    for frame in render(scene, np.random.default_rng(0), 100):
+        y, x = np.nonzero(frame.min(-1) > 215)
+        centers.append((x.mean() + 0.5, y.mean() + 0.5))
+    offsets = np.array(centers) / 100 - 0.5
+    assert (np.abs(offsets) < 0.055).all()
+    assert (np.ptp(offsets, axis=0) > 0.03).all()
+    assert len(np.unique(offsets.round(3), axis=0)) == 8
+    one, *_, other = render(scene, np.random.default_rng(0), 100).astype(int)
+    dx, dy = ((offsets[-1] - offsets[0]) * 100).round().astype(int)
+    aligned = np.roll(other, (-dy, -dx), (0, 1))[10:-10, 10:-10]
+    assert np.abs(aligned - one[10:-10, 10:-10]).mean() < np.abs(other - one)[10:-10, 10:-10].mean() / 1.5
+    still_frames = render(calm, np.random.default_rng(0), 100).astype(int)
+    assert np.abs(still_frames[-1] - still_frames[0]).mean() < np.abs(other - one).mean() / 1.5
+
+
+def test_the_camera_moves_a_shape_the_other_way() -> None:
+    shape, grid = still("cross", center=(0.5, 0.4)), pixel_grid(64)
+    moved = coverage(shape, 0, *grid, (0.1, -0.05))
+    there = coverage(still("cross", center=(0.4, 0.45)), 0, *grid)
+    assert moved[1] == there[1]
+    np.testing.assert_allclose(moved[0], there[0], atol=1e-4)

@@ -14,6 +14,8 @@ from llava_scissor.demo.scenes import (
     DIRECTIONS,
     NUM_STEPS,
     SHAPES,
+    SHAPES_HARD_V1,
+    SHAPES_V1,
     Scene,
     Shape,
     sample_scene,
@@ -113,3 +115,24 @@ def test_visible_from_half_an_instant_before_the_start() -> None:
     seen = [shape.is_visible(time) for time in np.array([0, 2.4, 2.6, 3, 7]) / (NUM_STEPS - 1)]
     assert seen == [False, False, True, True, True]
     assert Shape("red", "circle", "still", 0.1, (0.5, 0.5), (0.5, 0.5), start=0).is_visible(0)
+
+
+@given(SEEDS)
+def test_the_hard_world_is_what_it_says(seed: int) -> None:
+    scene = sample_scene(np.random.default_rng(seed), SHAPES_HARD_V1)
+    assert len(scene.objects) in (3, 4)
+    assert all(0.07 <= o.radius <= 0.09 for o in scene.objects)
+    assert scene.background in ("stripes", "checker", "dots", "gradient")
+    assert all(-0.15 <= d <= 0.15 for d in scene.drift)
+    assert scene.drift[0] != scene.drift[1]
+    assert scene.jitter == 0.02
+    for shape in scene.objects:
+        for x, y in (center_at(shape, moment) for moment in MOMENTS):
+            reach = shape.radius + scene.jitter
+            assert reach <= x <= 1 - reach
+            assert reach <= y <= 1 - reach
+
+
+def test_the_world_is_that_of_the_demo_unless_another_is_given() -> None:
+    assert scene_of(5) == sample_scene(np.random.default_rng(5), SHAPES_V1)
+    assert (scene_of(5).drift, scene_of(5).jitter) == ((0.0, 0.0), 0.0)
