@@ -97,7 +97,7 @@ def evaluate(
         network = load_model(model, device)
         settings = room.describe_run(model, network, chosen)
         room.check_settings(folder / "settings.json", settings)
-        with _progress(f"{suite}, {len(compressors)} methods") as on_progress:
+        with _progress(suite) as on_progress:
             answers = room.run_suite(
                 network, compressors, chosen, folder / "results.jsonl", cache, on_progress
             )
@@ -275,13 +275,15 @@ def _plot_suite(summary: dict[str, Any], folder: Path) -> None:
         by_kept.append(Curve(name, [row["kept"] for row in mine], y, low, high, name == "scissor"))
         by_time.append(Curve(name, times, y, low, high, name == "scissor"))
     title = f"{summary['suite']}, {summary['num_clips']} clips, {summary['model']}"
-    level = ("all tokens", full["accuracy"]["all"]["value"])
+    height = full["accuracy"]["all"]["value"]
     y_label = "questions answered right, with 95 % interval"
-    plot_curves(
-        by_kept, folder / "accuracy.png", title, "visual tokens kept", y_label, level, use_percent=True
-    )
+    level, path = ("all tokens", height), folder / "accuracy.png"
+    plot_curves(by_kept, path, title, "visual tokens kept", y_label, level, is_share=True)
     x_label = "ms for a clip: compressor and all answers, without the vision tower"
-    plot_curves(by_time, folder / "time.png", title, x_label, y_label, level)
+    everything = Curve(
+        "all tokens", [full["compression_ms"] + full["answer_ms"]], [height], [height], [height]
+    )
+    plot_curves([*by_time, everything], folder / "time.png", title, x_label, y_label)
 
 
 def _bench_row(row: dict[str, Any]) -> dict[str, Any]:

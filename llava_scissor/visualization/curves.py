@@ -10,7 +10,8 @@ from types import ModuleType
 from llava_scissor.errors import MissingDependencyError
 
 _MARKERS = "osD^vPX<>ph*"
-_DPI = 120
+_DPI = 110
+_FEW = 6  # so many intervals can be told apart
 
 
 @dataclass(frozen=True)
@@ -57,39 +58,40 @@ def plot_curves(
     x_label: str,
     y_label: str,
     level: tuple[str, float] | None = None,
-    use_percent: bool = False,
+    is_share: bool = False,
 ) -> None:
-    """Draw curves over a logarithmic axis, with their intervals, into a PNG file.
+    """Draw curves into a PNG file.
 
     Args:
-        curves: what to draw; the subject thick and in black.
+        curves: what to draw; the subject thick and in black. The legend begins with the one that is highest on
+            average. Of many curves, only the subject's intervals are drawn.
         path: where to.
         title: above the picture.
-        x_label: of the logarithmic axis.
-        y_label: of the other one.
+        x_label: of the horizontal axis.
+        y_label: of the vertical one.
         level: name and height of a horizontal line to compare with.
-        use_percent: whether the logarithmic axis is a share, labelled in percent at the points.
+        is_share: whether the horizontal axis is a share: logarithmic, in percent, labelled at the points.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
     matplotlib = require_matplotlib()
-    figure = matplotlib.figure.Figure(figsize=(9, 5.5), layout="constrained")
+    figure = matplotlib.figure.Figure(figsize=(9, 6), layout="constrained")
     axes = figure.subplots()
-    colors = iter(matplotlib.colormaps["tab20"].colors)
-    for i, curve in enumerate(curves):
-        color = "black" if curve.is_subject else next(colors, "grey")
-        width, order = (2.5, 3) if curve.is_subject else (1.2, 2)
-        marker = _MARKERS[i % len(_MARKERS)]
-        axes.fill_between(curve.x, curve.low, curve.high, color=color, alpha=0.12, linewidth=0)
-        axes.plot(curve.x, curve.y, marker=marker, color=color, lw=width, zorder=order, label=curve.name)
+    colors = matplotlib.colormaps["tab10"].colors
+    for i, curve in enumerate(sorted(curves, key=lambda curve: -sum(curve.y) / len(curve.y))):
+        style = {"color": colors[i % len(colors)], "ls": "-" if i < len(colors) else ":", "lw": 1.2}
+        if curve.is_subject:
+            style = {"color": "black", "lw": 2.5, "zorder": 3}
+        if curve.is_subject or len(curves) <= _FEW:
+            axes.fill_between(curve.x, curve.low, curve.high, color=style["color"], alpha=0.12, lw=0)
+        axes.plot(curve.x, curve.y, marker=_MARKERS[i % len(_MARKERS)], label=curve.name, **style)
     if level is not None:
         axes.axhline(level[1], color="grey", linestyle="--", label=level[0])
-    axes.set_xscale("log")
-    if use_percent:
+    if is_share:
+        axes.set_xscale("log")
         axes.set_xticks(sorted({x for curve in curves for x in curve.x}))
         axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
-        axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda share, _: f"{share:.3g}"))
         axes.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1, decimals=0))
     axes.set(title=title, xlabel=x_label, ylabel=y_label)
     axes.grid(alpha=0.3)

@@ -26,14 +26,14 @@ def picture(path) -> np.ndarray:
 
 def test_every_curve_is_drawn(tmp_path) -> None:
     """Each in a colour of its own, the subject in black."""
-    palette = [tuple(round(255 * v) for v in color) for color in matplotlib.colormaps["tab20"].colors]
+    palette = [tuple(round(255 * v) for v in color) for color in matplotlib.colormaps["tab10"].colors]
     for number in range(4):
         curves = [curve(f"method {i}", 0.9 - 0.1 * i, is_subject=i == 1) for i in range(number)]
         path = tmp_path / f"{number}.png"
-        plot_curves(curves, path, "a title", "kept", "right", ("all tokens", 0.95), use_percent=number > 0)
+        plot_curves(curves, path, "a title", "kept", "right", ("all tokens", 0.95), is_share=number > 0)
         shown = Counter(map(tuple, picture(path)[80:-80, 120:600].reshape(-1, 3)))  # inside the axes
         drawn = [color for color in palette if shown[color] > 50]
-        assert drawn == palette[: number - (number > 1)]
+        assert drawn == [palette[i] for i in range(number) if i != 1]
         assert (shown[0, 0, 0] > 200) == (number > 1)
 
 
