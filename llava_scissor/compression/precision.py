@@ -10,6 +10,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.torch_version import TorchVersion
 
 UNIT_ROUNDOFF = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11, torch.float32: 2.0**-24}
 """Largest relative error of rounding to a number format."""
@@ -18,10 +19,11 @@ UNIT_ROUNDOFF = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11, torch.float32
 def fast_dtype(device: torch.device) -> torch.dtype:
     """Return the number format in which a device multiplies matrices fastest.
 
-    bfloat16 on a CPU that has instructions for it, float16 with float32 sums on a CUDA GPU, else float32.
+    bfloat16 on a CPU that has instructions for it, float16 with float32 sums on a CUDA GPU (from torch 2.8 on,
+    which can return such sums as they are), else float32.
     """
     if device.type == "cuda":
-        return torch.float16
+        return torch.float16 if TorchVersion(torch.__version__) >= "2.8" else torch.float32
     return torch.bfloat16 if device.type == "cpu" and _has_fast_bfloat16() else torch.float32
 
 
