@@ -14,8 +14,11 @@ from torch import Tensor
 from llava_scissor.compression import precision
 from llava_scissor.compression.token_sets import FEW, Tile, TokenSets
 
-MANY_OPEN = 2**22
-"""Open pairs that are remembered; more are decided as they come."""
+Pairs = tuple[Tensor, Tensor]
+"""Some pairs of vertices (u, v)."""
+
+MANY_PAIRS = 2**22
+"""Edges or open pairs that are remembered; more are looked at as they come."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +70,8 @@ class SimilarityGraph:
         self.sets, self.tau = sets, tau
         self.labels = torch.arange(sets.num_vertices, device=sets.device)
         self._degree = torch.zeros_like(self.labels)  # along edges that are settled
-        self._open: list[tuple[Tensor, Tensor]] = []
+        self._open: list[Pairs] = []
+        self._edges: list[Pairs] = []  # that are neither in labels nor in degrees yet
         if tau < -1:
             self.labels = self.labels // sets.directions.is_zero.shape[1]
         elif tau < 1:
@@ -84,38 +88,45 @@ class SimilarityGraph:
         return order_components(self.labels, self._degree)
 
     def _look_at(self, tile: Tile) -> None:
-        linked, u, v = _decide(self.sets, tile, self.tau)
-        self._degree.index_add_(0, tile.rows.flatten(), _count(linked, -1))
-        self._degree.index_add_(0, tile.columns.flatten(), _count(linked, -2))
-        self.labels = _join(self.labels, linked, tile)
-        self._open.append((u, v))
-        if sum(u.numel() for u, _ in self._open) > MANY_OPEN:
-            self._settle(*self._all_open())
-
-    def _all_open(self) -> tuple[Tensor, Tensor]:
-        u, v = (torch.cat(part) for part in zip(*self._open, strict=True))
-        self._open.clear()
-        return u, v
+        edges, open_pairs = _decide(self.sets, tile, self.tau)
+        if isinstance(edges, Tensor):
+            self._degree.index_add_(0, tile.rows.flatten(), _count(edges, -1))
+            self._degree.index_add_(0, tile.columns.flatten(), _count(edges, -2))
+            self.labels = _join(self.labels, edges, tile)
+        else:
+            self._edges.append(edges)
+        self._open.append(open_pairs)
+        if _number(self._edges) > MANY_PAIRS:
+            self._connect()
+        if _number(self._open) > MANY_PAIRS:
+            self._settle(*_taken(self._open))
 
     def _settle(self, u: Tensor, v: Tensor) -> None:
-        """Compute some pairs and add the edges among them."""
+        """Compute some pairs and add the edges among them to those found."""
         order = u.argsort()
         u, v = u[order], v[order]
         is_edge = self.sets.exceeds(u, v, self.tau)
-        u, v = u[is_edge], v[is_edge]
-        self._degree += torch.bincount(torch.cat([u, v]), minlength=self._degree.numel())
-        self.labels = label_edges(self.labels.numel(), self.labels[u], self.labels[v])[self.labels]
+        self._edges.append((u[is_edge], v[is_edge]))
+        self._connect()
+
+    def _connect(self) -> None:
+        """Unite the components that listed edges connect, and count the edges."""
+        if self._edges:
+            u, v = _taken(self._edges)
+            self._degree += torch.bincount(torch.cat([u, v]), minlength=self._degree.numel())
+            self.labels = label_edges(self.labels.numel(), self.labels[u], self.labels[v])[self.labels]
 
     def _decide_between_components(self) -> None:
+        self._connect()
         if self._open:
-            u, v = self._all_open()
+            u, v = _taken(self._open)
             matters = self.labels[u] != self.labels[v]
             self._settle(u[matters], v[matters])
             self._open.append((u[~matters], v[~matters]))
 
     def _decide_between_leaders(self) -> None:
         """Settle the open pairs of vertices that could have their component's highest degree."""
-        u, v = self._all_open()
+        u, v = _taken(self._open)
         most = self._degree + torch.bincount(torch.cat([u, v]), minlength=self._degree.numel())
         highest = torch.zeros_like(most).scatter_reduce_(0, self.labels, self._degree, "amax")
         could_lead = most >= highest[self.labels]
@@ -198,20 +209,36 @@ def _label_with_torch(num_vertices: int, u: Tensor, v: Tensor) -> Tensor:
     return labels
 
 
-def _decide(sets: TokenSets, tile: Tile, tau: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Tell which pairs of a tile are edges (1 or 0), and which pairs (u, v) are open."""
+def _number(pairs: list[Pairs]) -> int:
+    return sum(u.numel() for u, _ in pairs)
+
+
+def _taken(pairs: list[Pairs]) -> Pairs:
+    """Return all pairs of a list, which is left empty."""
+    u, v = (torch.cat(part) for part in zip(*pairs, strict=True))
+    pairs.clear()
+    return u, v
+
+
+def _decide(sets: TokenSets, tile: Tile, tau: float) -> tuple[Pairs | Tensor, Pairs]:
+    """Tell which pairs of a tile are edges, listed if few or else as a mask of 1 and 0, and which are open."""
     for screened in sets.screened(tile):
         values = screened.values
         low, high = precision.bracket(tau, screened.error, values.dtype)
-        linked = sets.only_pairs(torch.gt(values, high, out=torch.empty_like(values)), tile)
-        is_open = sets.only_pairs(torch.ge(values, low, out=torch.empty_like(values)), tile).sub_(linked)
-        places = find_nonzero(is_open, values.numel() // FEW)
+        not_below = sets.only_pairs(torch.ge(values, low, out=torch.empty_like(values)), tile)
+        places = find_nonzero(not_below, values.numel() // FEW)
         if places is not None:
-            return linked, *pairs_at(tile, places)
+            u, v = pairs_at(tile, places)
+            is_edge = values.flatten()[places] > high
+            return (u[is_edge], v[is_edge]), (u[~is_edge], v[~is_edge])
+        linked = sets.only_pairs(torch.gt(values, high, out=torch.empty_like(values)), tile)
+        places = find_nonzero(not_below.sub_(linked), values.numel() // FEW)
+        if places is not None:
+            return linked, pairs_at(tile, places)
     values = sets.exact(tile)
     linked = sets.only_pairs(values.gt_(precision.round_down(tau, values.dtype)), tile)
     nothing = tile.rows.new_zeros(0)
-    return linked, nothing, nothing
+    return linked, (nothing, nothing)
 
 
 def find_nonzero(mask: Float[Tensor, "*shape"], limit: int) -> Int64[Tensor, " e"] | None:

@@ -67,6 +67,10 @@ class Directions:
         """Part of the first axis."""
         return self._with(self.unit[part], self.coarse[part], self.is_zero[part])
 
+    def contiguous(self) -> Directions:
+        """The same with rows next to each other in memory."""
+        return self._with(self.unit.contiguous(), self.coarse.contiguous(), self.is_zero.contiguous())
+
     def _with(self, unit: Tensor, coarse: Tensor, is_zero: Tensor) -> Directions:
         coarse = unit if self.coarse is self.unit else coarse
         return replace(self, unit=unit, coarse=coarse, is_zero=is_zero)

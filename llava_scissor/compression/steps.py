@@ -85,8 +85,9 @@ class Video:
 
     def part(self, frames: slice) -> Video:
         """Return some of the frames as a video of their own."""
-        part = Video(self.tokens[frames], self.directions[frames], self.config)
-        vars(part)["frames"] = self.frames.part(frames)
+        sets = self.frames.part(frames)
+        part = Video(self.tokens[frames].contiguous(), sets.directions, self.config)
+        vars(part)["frames"] = sets
         return part
 
     def two_steps(self, tau: float) -> TwoSteps:

@@ -26,8 +26,11 @@ BLOCK_SIZE = 2**22
 BLOCK_SIZE_GPU = 2**26
 """The same on other devices: 256 MiB of float32."""
 
+WHOLE_SETS = 2**19
+"""Similarities of whole sets held at a time on a CPU; they stay in its cache."""
+
 KEPT_PAIRS = 2**25
-"""Up to this many similarities are kept if they are looked at more than once: 64 MiB of bfloat16."""
+"""Up to this many similarities are kept, as they may be looked at again: 64 MiB of bfloat16, 128 of float32."""
 
 FEW = 16
 """Up to one in so many pairs of a tile is computed pair by pair, more are computed as a matrix product."""
@@ -110,7 +113,7 @@ class TokenSets:
         num_sets, size = self.directions.is_zero.shape
         num_rows = size if self.sample is None else self.sample.shape[1]
         block = self.block_size or default_block_size(self.device)
-        sets_each = max(1, block // (num_rows * size))
+        sets_each = max(1, min(block, self._whole_sets) // (num_rows * size))
         rows_each = num_rows if num_rows * size <= block else min(num_rows, max(1, math.isqrt(block) // 4))
         columns_each = max(rows_each, block // rows_each)
         vertex = torch.arange(self.num_vertices, device=self.device).view(num_sets, size)
@@ -124,18 +127,20 @@ class TokenSets:
                     yield Tile(looked_at[sets, rows], vertex[sets, columns], sets, rows, columns, size)
 
     def screened(self, tile: Tile) -> Iterator[Screened]:
-        """Yield the tile's similarities with less and less error; not to be modified."""
+        """Yield the tile's similarities with less and less error; not to be modified.
+
+        A format that was too coarse for one tile is not tried again for others.
+        """
         width = self.directions.unit.shape[-1]
-        for rank, (columns, error) in enumerate(self.directions.formats):
-            values = self._kept.get(tile.place) if rank == 0 else None
-            if values is None:
-                values = precision.product(
-                    self._rows(rank)[tile.sets, tile.row_range], self._columns(columns, tile)
-                )
-                values = self._with_zeros(values, tile)
-            if rank == 0 and self._num_pairs <= KEPT_PAIRS:
-                self._kept[tile.place] = values
-            yield Screened(values, precision.product_error(columns.dtype, width, error, error))
+        first, kept = self._kept.get(tile.place, (self._first_format[0], None))
+        for rank, (columns, error) in list(enumerate(self.directions.formats))[first:]:
+            if kept is None or rank > first:
+                rows = self._rows(rank)[tile.sets, tile.row_range]
+                kept = self._with_zeros(precision.product(rows, self._columns(columns, tile)), tile)
+            if self._num_pairs <= KEPT_PAIRS:
+                self._kept[tile.place] = rank, kept
+            self._first_format[0] = rank
+            yield Screened(kept, precision.product_error(columns.dtype, width, error, error))
 
     def exact(self, tile: Tile) -> Float32[Tensor, "g r c"]:
         """Return the tile's similarities; some are of no pair of the tile, see `only_pairs`."""
@@ -160,17 +165,22 @@ class TokenSets:
 
     def part(self, sets: slice) -> TokenSets:
         """Return some of the sets."""
-        part = TokenSets(
-            self.directions[sets], None if self.sample is None else self.sample[sets], self.block_size
-        )
-        if len(self._kept) == 1 and len(self.directions.is_zero) > 1:
-            part._kept[0, 0, 0] = self._kept[0, 0, 0][sets]
-        return part
+        sample = None if self.sample is None else self.sample[sets]
+        return TokenSets(self.directions[sets].contiguous(), sample, self.block_size)
 
     @cached_property
-    def _kept(self) -> dict[tuple[int, int, int], Tensor]:
-        """First products of tiles, kept where they are few: they are looked at more than once."""
+    def _kept(self) -> dict[tuple[int, int, int], tuple[int, Tensor]]:
+        """The finest products of tiles, and their formats, kept where they are few: to be looked at again."""
         return {}
+
+    @cached_property
+    def _first_format(self) -> list[int]:
+        """The format in which tiles are multiplied first."""
+        return [0]
+
+    @property
+    def _whole_sets(self) -> int:
+        return WHOLE_SETS if self.device.type == "cpu" else BLOCK_SIZE_GPU
 
     @property
     def _num_pairs(self) -> int:

@@ -34,7 +34,7 @@ def count_neighbours(sets, tau):
     """Degrees along all edges, those that make no difference to any component included."""
     graph = SimilarityGraph(sets, tau)
     if graph._open:
-        graph._settle(*graph._all_open())
+        graph._settle(*(torch.cat(ends) for ends in zip(*graph._open, strict=True)))
     return graph._degree
 
 

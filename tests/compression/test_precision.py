@@ -184,8 +184,17 @@ def test_shortened_float32_products_are_expected(monkeypatch):
     assert precision.matrix_error(torch.float32) == 0
 
 
+def test_a_gpu_multiplies_in_float16_where_torch_can_return_the_sums(monkeypatch):
+    for version, dtype in (
+        ("2.7.1+cu126", torch.float32),
+        ("2.8.0", torch.float16),
+        ("2.13.0", torch.float16),
+    ):
+        monkeypatch.setattr(torch, "__version__", version)
+        assert precision.fast_dtype(torch.device("cuda")) == dtype
+
+
 def test_the_fast_format_depends_on_the_processor(monkeypatch):
-    assert precision.fast_dtype(torch.device("cuda")) == torch.float16
     for is_fast, dtype in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda is_fast=is_fast: is_fast)
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
@@ -196,6 +205,6 @@ def test_pairs_that_are_too_many_to_remember_are_decided_at_once(monkeypatch):
     tokens = around(0.9)
     expected = plain_graph(tokens, 0.9)
     monkeypatch.setattr(components, "FEW", 1)
-    monkeypatch.setattr(components, "MANY_OPEN", 5)
+    monkeypatch.setattr(components, "MANY_PAIRS", 5)
     found = SimilarityGraph(TokenSets(directions(tokens[None]), None, 100), 0.9).components()
     assert found.labels.tolist() == expected.labels.tolist()
