@@ -26,6 +26,15 @@ STEEPER = 8.0
 DEPTH = 2.0**-6
 """The links that are left to merge along are first looked for no further than this below the threshold."""
 
+ROUGHLY = 0.3
+"""On a part of the video a number of tokens is close enough if it is off by this, as a logarithm."""
+
+MAX_ROUGH_TRIALS = 5
+"""Thresholds tried at most on one part of the video."""
+
+GROWTH = 0.85
+"""The power of the number of frames that the number of tokens grows with, as long as it is not known."""
+
 MAX_TRIALS = 16
 """Thresholds tried at most on one number of frames."""
 
@@ -140,25 +149,64 @@ class _Search:
 def _guess(video: Video, target: int, limit: float) -> tuple[float, float]:
     """Estimate the threshold from parts of the video, and how steeply the number of tokens grows there.
 
-    The number of tokens is taken to grow with a power of the number of frames.
+    The logarithm of the number is taken as linear in `_height`, the number itself in the number of frames.
     """
     num_frames = len(video.tokens)
     sizes = [num_frames]
     while sizes[-1] >= 2 * FEWEST_FRAMES:
         sizes.append(sizes[-1] // 2)
-    tau, slope, power, before = min(0.95, limit), 40.0, 0.85, None
+    tau, slope, close, before = min(0.95, limit), 1.0, ROUGHLY / 3, None
+    if len(sizes) == 1:
+        return tau, 40.0
     for size in reversed(sizes[1:]):
         step = num_frames // size
         part = video.part(slice(0, size * step, step))
-        search = _Search(max(1.0, target * (size / num_frames) ** power), limit, slope)
-        trial = search.until_close(part, tau)
-        if before:
-            power = min(1.0, max(0.0, math.log2(trial.count / before)))
-        slope, before = search.slope, trial.count
-        expected = trial.count * (num_frames / size) ** power
-        tau = trial.tau - (math.log(expected / target) - AIM) / slope
-        tau = _on_grid(min(limit, max(-1.0, tau)))
-    return tau, slope
+        growth = (num_frames / size) ** GROWTH
+        found, count, slope = _roughly(part, tau, max(1.0, target / growth), slope, limit, close)
+        if before is not None:  # the number at `tau` in half as many frames
+            before *= math.exp(slope * (_height(found) - _height(tau)))
+            growth = 1 + (num_frames / size - 1) * min(max(2 - 2 * before / count, 0.0), 1.2)
+        excess = math.log(count * growth / target) - AIM
+        tau = _at_height(_height(found) - excess / slope, limit)
+        before, close = count * math.exp(slope * (_height(tau) - _height(found))), ROUGHLY
+    return tau, slope / (1 - tau + STEP)
+
+
+def _roughly(
+    part: Video, tau: float, target: float, slope: float, limit: float, close: float
+) -> tuple[float, int, float]:
+    """Try thresholds on a part until the number of tokens is off by at most `close`, as a logarithm.
+
+    Returns:
+        The last threshold, its number of tokens, and how steeply the logarithm grows with the height.
+    """
+    trials: list[tuple[float, float]] = []  # heights and logarithms of the excess
+    while True:
+        count = part.graphs(tau)[1].count
+        trials.append((_height(tau), math.log(count / target)))
+        too_few = [trial for trial in trials if trial[1] < 0]
+        enough = [trial for trial in trials if trial[1] >= 0]
+        (left, low), (right, high) = (
+            (max(too_few), min(enough))
+            if too_few and enough
+            else (trials[-1], trials[-2 if len(trials) > 1 else -1])
+        )
+        if left != right:
+            slope = min(max((high - low) / (right - left), 0.25), 32.0)
+        height, excess = trials[-1]
+        following = _at_height(height - excess / slope, limit)
+        if abs(excess) <= close or following == tau or len(trials) == MAX_ROUGH_TRIALS:
+            return tau, count, slope
+        tau = following
+
+
+def _height(tau: float) -> float:
+    """Place a threshold on a scale on which the logarithm of the number of tokens grows evenly."""
+    return -math.log(1 - tau + STEP)
+
+
+def _at_height(height: float, limit: float) -> float:
+    return _on_grid(min(limit, max(-1.0, 1 + STEP - math.exp(-height))))
 
 
 def _on_grid(tau: float) -> float:
