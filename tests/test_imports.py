@@ -54,6 +54,7 @@ OPTIONAL = [
     "decord",
     "flash_attn",
     "hypothesis",
+    "lmms_eval",
     "matplotlib",
     "networkx",
     "pytest",
@@ -81,8 +82,14 @@ for name in blocked:
 
 import llava_scissor
 names = [module.name for module in pkgutil.walk_packages(llava_scissor.__path__, "llava_scissor.")]
+plugin = "llava_scissor.evaluation.lmms_eval"
+names.remove(plugin)
 for name in names:
     importlib.import_module(name)
+try:
+    importlib.import_module(plugin)
+except ModuleNotFoundError as error:
+    assert error.name == "lmms_eval", error
 for name in llava_scissor.__all__:
     getattr(llava_scissor, name)
 print(len(names), sorted(set(blocked) & set(sys.modules)))
