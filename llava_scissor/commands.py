@@ -53,7 +53,8 @@ def visualize(
         pixels = preprocess_frames(
             clip.frames, geometry.image_size, geometry.image_mean, geometry.image_std, settings.video.resize
         )
-        result = build_compressor(settings.compression)(model.encode_video(pixels))
+        model.compressor = build_compressor(settings.compression)
+        result = model.compress(*model.encode_video_with(pixels))
         write_report(clip, result, out)
         for name in ("sheet.png", "components.mp4", "sizes.png", "stats.json"):
             typer.echo(str(out / name))

@@ -114,9 +114,19 @@ class TowerCompressor(Protocol):
         ...
 
 
-def needs_of(compressor: Compressor) -> Needs:
-    """Return what a compressor declares to need; nothing if it declares nothing."""
-    return compressor.needs if isinstance(compressor, TowerCompressor) else Needs()
+def needs_of(*compressors: Compressor) -> Needs:
+    """Return what any of some compressors declares to need; nothing if none declares anything."""
+    all_needs = [c.needs for c in compressors if isinstance(c, TowerCompressor)]
+    return Needs(any(needs.attention for needs in all_needs), any(needs.keys for needs in all_needs))
+
+
+def compress_with(
+    compressor: Compressor, tokens: Float[Tensor, "f p d"], tower: TowerState | None = None
+) -> CompressionResult:
+    """Call a compressor, with the state of the vision tower if it needs some of it."""
+    if isinstance(compressor, TowerCompressor) and compressor.needs != Needs():
+        return compressor(tokens, tower)
+    return compressor(tokens)
 
 
 class Identity:
@@ -154,7 +164,7 @@ def check_tower(
             raise InputError(
                 f"{type(compressor).__name__} needs the {name} of the vision tower, finite and of shape "
                 f"{tuple(tokens.shape[:2])}{' + (width,)' * (name == 'keys')}, got {got}: give the state that "
-                f"`OneVision.encode_with_state` returns beside the tokens, or tower=TowerState({name}=...)"
+                f"`OneVision.encode_video_with` returns beside the tokens, or tower=TowerState({name}=...)"
             )
     return tower
 

@@ -8,13 +8,17 @@ from llava_scissor.compression.baselines.divprune import DivPrune
 from llava_scissor.compression.baselines.dycoke import DyCoke
 from llava_scissor.compression.baselines.dynatok_like import DynaTokLike
 from llava_scissor.compression.baselines.evs import EVS
+from llava_scissor.compression.baselines.fastvid import FastVID
+from llava_scissor.compression.baselines.holitom import HoliTom
 from llava_scissor.compression.baselines.norm import L2Norm
 from llava_scissor.compression.baselines.pooling import Pooling
 from llava_scissor.compression.baselines.prunevid import PruneVid
 from llava_scissor.compression.baselines.random import RandomTokens
 from llava_scissor.compression.baselines.tome import ToMe
+from llava_scissor.compression.baselines.unified import Unified
 from llava_scissor.compression.baselines.uniform import UniformFrames, UniformTokens
 from llava_scissor.compression.baselines.vidcom2 import VidCom2
+from llava_scissor.compression.baselines.visionzip import VisionZip
 from llava_scissor.compression.protocol import Compressor, Identity
 from llava_scissor.compression.scissor import Scissor
 from llava_scissor.config import CompressionConfig
@@ -32,6 +36,10 @@ _PEERS: dict[str, Callable[[float], Compressor]] = {
     "vidcom2": VidCom2,
     "prunevid": PruneVid,
     "dynatok_like": DynaTokLike,
+    "visionzip": VisionZip,
+    "fastvid": FastVID,
+    "holitom": HoliTom,
+    "unified": Unified,
 }
 
 COMPRESSORS: dict[str, Callable[[CompressionConfig], Compressor]] = {

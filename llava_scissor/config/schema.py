@@ -130,6 +130,10 @@ class CompressionConfig(ScissorConfig):
         "vidcom2",
         "prunevid",
         "dynatok_like",
+        "visionzip",
+        "fastvid",
+        "holitom",
+        "unified",
     ] = Field(
         default="scissor",
         description="scissor: semantic connected components; none: keep all tokens; the others need a "

@@ -25,6 +25,7 @@ from transformers import DynamicCache
 from llava_scissor._version import __version__
 from llava_scissor.compression import Compressor
 from llava_scissor.compression.baselines.random import RandomTokens
+from llava_scissor.compression.protocol import Needs, TowerState, compress_with, needs_of
 from llava_scissor.config import GenerationConfig
 from llava_scissor.demo.clips import scene_of_seed, write_clip
 from llava_scissor.demo.drawing import render
@@ -205,12 +206,12 @@ def run_suite(
             report(num_done, num_all)
             if not missing:
                 continue
-            tokens, questions = _encode(model, suite, clip, cache)
+            tokens, tower, questions = _encode(model, suite, clip, needs_of(*missing.values()), cache)
             texts = [model.tokenize(question.text) for question in questions]
             for method, compressor in missing.items():
                 if isinstance(compressor, RandomTokens):
                     compressor = replace(compressor, seed=compressor.seed + clip)
-                answers = _answer(model, compressor, tokens, questions, texts)
+                answers = _answer(model, compressor, (tokens, tower), questions, texts)
                 fresh += [SuiteAnswer(suite.name, *method, clip, *answer) for answer in answers]
                 file.writelines(answer.as_line() for answer in fresh[-len(questions) :])
                 file.flush()
@@ -303,13 +304,13 @@ def check_settings(path: Path, settings: dict[str, Any]) -> None:
 def _answer(
     model: OneVision,
     compressor: Compressor,
-    tokens: Float[Tensor, "f p d"],
+    video: tuple[Float[Tensor, "f p d"], TowerState],
     questions: Sequence[Question],
     texts: Sequence[list[list[int]]],
 ) -> Iterator[tuple]:
     """Compress once and answer all questions about a clip; yields the last fields of `SuiteAnswer`."""
     watch = Stopwatch(model.device)
-    result = compressor(tokens)
+    result = compress_with(compressor, *video)
     watch.lap("compression")
     replies = _reply(model, result.tokens, texts)
     watch.lap("answer")
@@ -336,19 +337,22 @@ def _reply(model: OneVision, tokens: Float[Tensor, "k d"], texts: Sequence[list[
 
 @torch.inference_mode()
 def _encode(
-    model: OneVision, suite: Suite, clip: int, cache: Path | None
-) -> tuple[Float[Tensor, "f p d"], list[Question]]:
-    """Return a clip's visual tokens and questions; with a cache, the tokens are stored as a file."""
+    model: OneVision, suite: Suite, clip: int, needs: Needs, cache: Path | None
+) -> tuple[Float[Tensor, "f p d"], TowerState, list[Question]]:
+    """Return a clip's visual tokens, what else is needed, and questions; all but these is cached in a file."""
     geometry = model.geometry
     frames, questions = suite.show(clip, geometry.image_size, geometry.default_num_frames)
     path = None if cache is None else cache / f"{clip}.safetensors"
     if path is not None and path.exists():
-        return load_file(path, str(model.device))["tokens"], questions
+        stored = load_file(path, str(model.device))
+        if {name for name, is_needed in vars(needs).items() if is_needed} <= stored.keys():
+            return stored.pop("tokens"), TowerState(**stored), questions
     pixels = preprocess_frames(frames, geometry.image_size, geometry.image_mean, geometry.image_std)
-    tokens = model.encode_video(pixels)
+    tokens, tower = model.encode_video_with(pixels, needs)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
-        save_file({"tokens": tokens.cpu().contiguous()}, partial)
+        found = {"tokens": tokens, **{name: v for name, v in vars(tower).items() if v is not None}}
+        save_file({name: value.cpu().contiguous() for name, value in found.items()}, partial)
         partial.replace(path)
-    return tokens, questions
+    return tokens, tower, questions

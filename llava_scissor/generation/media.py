@@ -9,6 +9,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from llava_scissor.compression import CompressionResult
+from llava_scissor.compression.protocol import Needs
 from llava_scissor.config import VideoConfig
 from llava_scissor.errors import CheckpointError, InputError
 from llava_scissor.generation.stopwatch import Stopwatch
@@ -74,9 +75,9 @@ def _encode_video(
         clip.frames, geometry.image_size, geometry.image_mean, geometry.image_std, config.resize
     )  # (F, 3, S, S)
     watch.lap("preprocess")
-    tokens = model.encode_video(pixel_values)  # (F, P, D)
+    tokens, tower = model.encode_video_with(pixel_values)  # (F, P, D)
     watch.lap("vision_tower")
-    compression = model.compress(tokens)  # .tokens (K, D)
+    compression = model.compress(tokens, tower)  # .tokens (K, D)
     watch.lap("compression")
     visual = model.append_newline(compression.tokens)  # (K + 1, D)
     return EncodedMedia((visual,), clip=clip, compressions=(compression,))
@@ -88,12 +89,14 @@ def _encode_images(model: OneVision, images: Images, watch: Stopwatch) -> Encode
     watch.lap("decode")
     views = preprocess_images(model.geometry, pictures)  # each (T, 3, S, S)
     watch.lap("preprocess")
-    patches = [model.encode_image(pixel_values) for pixel_values in views]  # each (T, s*s, D)
+    needs = None if images.compress else Needs()
+    encoded = [model.encode_image_with(pixel_values, needs) for pixel_values in views]
     watch.lap("vision_tower")
     if not images.compress:
+        patches = [patches for patches, _ in encoded]  # each (T, s*s, D)
         visuals = [model.join_views(p, *size) for p, size in zip(patches, sizes, strict=True)]
         return EncodedMedia(tuple(visuals), image_sizes=sizes)
-    compressions = tuple(model.compress(p) for p in patches)  # a view counts as a frame
+    compressions = tuple(model.compress(*one) for one in encoded)  # a view counts as a frame
     watch.lap("compression")
     visuals = [model.append_newline(compression.tokens) for compression in compressions]
     return EncodedMedia(tuple(visuals), image_sizes=sizes, compressions=compressions)

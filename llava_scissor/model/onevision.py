@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM, SiglipVisionModel
 
 from llava_scissor.compression import CompressionResult, Compressor, Identity
+from llava_scissor.compression.protocol import Needs, TowerState, compress_with, needs_of
 from llava_scissor.errors import InputError
 from llava_scissor.model.geometry import Geometry
 from llava_scissor.model.image_tiles import choose_grid, join_tiles
@@ -18,6 +19,7 @@ from llava_scissor.model.pooling import pool_frames
 from llava_scissor.model.projector import Projector
 from llava_scissor.model.prompt import Turn, build_prompt, check_history, check_question, tokenize_prompt
 from llava_scissor.model.splice import splice
+from llava_scissor.model.tower_state import pool_states, watch_last_block
 
 FRAMES_PER_CHUNK = 8  # bounds the tower's activations; 32 frames of 729 patches would need four times as much
 
@@ -35,7 +37,8 @@ class OneVision(nn.Module):
     6. splice: text and visual embeddings -> (L, D), at positions 0 .. L-1 whatever was left out
     7. `language_model`: (L, D) -> logits; `llava_scissor.generation` turns them into an answer
 
-    Steps 1 to 3 are `encode_video`, step 4 is `compress`, steps 5 and 6 are `embed_prompt`.
+    Steps 1 to 3 are `encode_video`, step 4 is `compress`, steps 5 and 6 are `embed_prompt`. `encode_video_with`
+    is `encode_video` for compressors that look into the vision tower, too.
 
     An image goes through 1 and 2 in views, the whole and its tiles (`encode_image`), and is put together
     again (`join_views`). Steps 3 and 4 are for videos. `embed` splices any number of visual blocks.
@@ -132,9 +135,35 @@ class OneVision(nn.Module):
         grid = choose_grid(height, width, geometry.image_size, geometry.image_grids)
         return join_tiles(patches, grid, height, width, newline, geometry.max_tiles)
 
-    def compress(self, tokens: Float[Tensor, "f p d"]) -> CompressionResult:
-        """Reduce the visual tokens of one video; the only place where the compressor is called."""
-        return self.compressor(tokens)
+    def encode_video_with(
+        self, pixel_values: Float[Tensor, "f c h w"], needs: Needs | None = None
+    ) -> tuple[Float[Tensor, "f p d"], TowerState]:
+        """Return `encode_video`, and of the vision tower what is needed, pooled like the visual tokens.
+
+        Args:
+            pixel_values: as for `encode_video`.
+            needs: None for those of the model's compressor.
+        """
+        with watch_last_block(self.vision_tower, needs or needs_of(self.compressor)) as states:
+            tokens = self.encode_video(pixel_values)
+        return tokens, pool_states(states, self.geometry.pool_stride)
+
+    def encode_image_with(
+        self, pixel_values: Float[Tensor, "t c h w"], needs: Needs | None = None
+    ) -> tuple[Float[Tensor, "t n d"], TowerState]:
+        """Return `encode_image`, and of the vision tower what is needed; see `encode_video_with`."""
+        with watch_last_block(self.vision_tower, needs or needs_of(self.compressor)) as states:
+            patches = self.encode_image(pixel_values)
+        return patches, pool_states(states, stride=1)
+
+    def compress(self, tokens: Float[Tensor, "f p d"], tower: TowerState | None = None) -> CompressionResult:
+        """Reduce the visual tokens of one video; the only place where the compressor is called.
+
+        Args:
+            tokens: (F, P, D).
+            tower: what the compressor needs besides, from `encode_video_with`.
+        """
+        return compress_with(self.compressor, tokens, tower)
 
     def append_newline(self, tokens: Float[Tensor, "k d"]) -> Float[Tensor, "_ d"]:
         """Return the visual block of a video: its kept tokens, and the newline if the checkpoint has one."""
@@ -181,8 +210,8 @@ class OneVision(nn.Module):
 
     def forward(self, pixel_values: Float[Tensor, "f c h w"], question: str) -> Float[Tensor, "l v"]:
         """Run the whole way of the data once; returns the logits at every position of the prompt."""
-        tokens = self.encode_video(pixel_values)  # (F, P, D)
-        kept = self.compress(tokens).tokens  # (K, D)
+        tokens, tower = self.encode_video_with(pixel_values)  # (F, P, D)
+        kept = self.compress(tokens, tower).tokens  # (K, D)
         embeds = self.embed_prompt(self.tokenize(question), kept)  # (L, D)
         return self.language_model(inputs_embeds=embeds[None], use_cache=False).logits[0]  # (L, V)
 

@@ -3,11 +3,13 @@ from __future__ import annotations
 from typing import get_args
 
 import pytest
+import torch
 
 from llava_scissor.compression import Identity, Scissor, build_compressor
 from llava_scissor.compression.baselines.pooling import Pooling
 from llava_scissor.compression.baselines.random import RandomTokens
 from llava_scissor.compression.baselines.uniform import UniformTokens
+from llava_scissor.compression.protocol import TowerState, compress_with
 from llava_scissor.compression.registry import COMPRESSORS
 from llava_scissor.config import CompressionConfig
 from llava_scissor.errors import ConfigError
@@ -24,7 +26,10 @@ def test_every_method_of_the_config_is_there():
 @pytest.mark.parametrize("name", NAMES)
 def test_every_name_builds_a_compressor_that_works(name):
     video = draw(gaussian, 3, 4, 5)
-    result = build_compressor(CompressionConfig(method=name, retention_ratio=0.5))(video)
+    tower = TowerState(torch.ones(3, 4), torch.ones(3, 4, 2))
+    result = compress_with(
+        build_compressor(CompressionConfig(method=name, retention_ratio=0.5)), video, tower
+    )
     assert result.num_kept == (12 if name == "none" else 6)
     if name in ("none", "scissor", "pooling"):
         assert_well_formed(result, video)

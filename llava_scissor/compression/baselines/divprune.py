@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float32
 from torch import Tensor
 
 from llava_scissor.compression.baselines.selection import ExactBudget, select
@@ -25,13 +25,7 @@ class DivPrune(ExactBudget):
     Reference: DivPrune (arXiv 2503.02175), all tokens of the video in one pool.
     """
 
-    def _keep(
-        self,
-        tokens: Float[Tensor, "f p d"],
-        unit: Float32[Tensor, "f p d"],
-        count: int,
-        tower: TowerState,
-    ) -> CompressionResult:
+    def _keep(self, tokens: Tensor, unit: Tensor, count: int, tower: TowerState) -> CompressionResult:
         flat = unit.flatten(0, 1)
         return select(tokens, torch.stack(farthest_first(flat, count)).sort().values)
 

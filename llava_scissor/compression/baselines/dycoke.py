@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Float32
 from torch import Tensor
 
 from llava_scissor.compression.baselines.selection import (
@@ -31,13 +30,7 @@ class DyCoke(ExactBudget):
     Reference: the temporal merging of DyCoke (arXiv 2411.15024), without its pruning of the cache.
     """
 
-    def _keep(
-        self,
-        tokens: Float[Tensor, "f p d"],
-        unit: Float32[Tensor, "f p d"],
-        count: int,
-        tower: TowerState,
-    ) -> CompressionResult:
+    def _keep(self, tokens: Tensor, unit: Tensor, count: int, tower: TowerState) -> CompressionResult:
         num_frames, size, _ = tokens.shape
         if count < size:
             return select(tokens, torch.tensor(even_positions(size, count), device=tokens.device))

@@ -35,13 +35,7 @@ class DynaTokLike(ExactBudget):
     penalty: float = 0.5
     use_diversity: bool = True
 
-    def _keep(
-        self,
-        tokens: Float[Tensor, "f p d"],
-        unit: Float32[Tensor, "f p d"],
-        count: int,
-        tower: TowerState,
-    ) -> CompressionResult:
+    def _keep(self, tokens: Tensor, unit: Tensor, count: int, tower: TowerState) -> CompressionResult:
         num_frames, size, _ = tokens.shape
         novelty = self._novelty(tokens)
         weights = [self.least + value / max(novelty) for value in novelty]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Float32
 from torch import Tensor
 
 from llava_scissor.compression.baselines.selection import (
@@ -27,13 +26,7 @@ class EVS(ExactBudget):
     Reference: Efficient Video Sampling (arXiv 2510.14624).
     """
 
-    def _keep(
-        self,
-        tokens: Float[Tensor, "f p d"],
-        unit: Float32[Tensor, "f p d"],
-        count: int,
-        tower: TowerState,
-    ) -> CompressionResult:
+    def _keep(self, tokens: Tensor, unit: Tensor, count: int, tower: TowerState) -> CompressionResult:
         size = tokens.shape[1]
         if count < size:
             return select(tokens, torch.tensor(even_positions(size, count), device=tokens.device))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxtyping import Float, Float32
 from torch import Tensor
 from torch.linalg import vector_norm
 
@@ -20,11 +19,5 @@ class L2Norm(ExactBudget):
     all frames together, is our reading.
     """
 
-    def _keep(
-        self,
-        tokens: Float[Tensor, "f p d"],
-        unit: Float32[Tensor, "f p d"],
-        count: int,
-        tower: TowerState,
-    ) -> CompressionResult:
+    def _keep(self, tokens: Tensor, unit: Tensor, count: int, tower: TowerState) -> CompressionResult:
         return select(tokens, top(vector_norm(tokens.float(), dim=-1).flatten(), count))

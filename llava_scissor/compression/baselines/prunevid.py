@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby, pairwise
 
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float32
 from torch import Tensor
 
 from llava_scissor.compression.baselines.clustering import density_peaks
@@ -35,13 +35,7 @@ class PruneVid(ExactBudget):
     window_ratio: float = 0.25
     num_neighbours: int = 7
 
-    def _keep(
-        self,
-        tokens: Float[Tensor, "f p d"],
-        unit: Float32[Tensor, "f p d"],
-        count: int,
-        tower: TowerState,
-    ) -> CompressionResult:
+    def _keep(self, tokens: Tensor, unit: Tensor, count: int, tower: TowerState) -> CompressionResult:
         flat, frames = tokens.flatten(0, 1), tokens.float().mean(1)
         num_windows = max(1, int(self.window_ratio * len(frames)))
         _, label = density_peaks(frames, num_windows, self.num_neighbours)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float32
 from torch import Tensor
 
 from llava_scissor.compression.baselines.selection import ExactBudget, collect
@@ -27,13 +27,7 @@ class ToMe(ExactBudget):
     Reference: Token Merging (arXiv 2210.09461), made for the blocks of a vision transformer.
     """
 
-    def _keep(
-        self,
-        tokens: Float[Tensor, "f p d"],
-        unit: Float32[Tensor, "f p d"],
-        count: int,
-        tower: TowerState,
-    ) -> CompressionResult:
+    def _keep(self, tokens: Tensor, unit: Tensor, count: int, tower: TowerState) -> CompressionResult:
         flat = tokens.flatten(0, 1)
         owner = torch.arange(len(flat), device=flat.device)
         left, values = owner, flat.float()

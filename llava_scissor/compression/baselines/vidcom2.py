@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float32
 from torch import Tensor
 from torch.nn import functional
 
@@ -36,13 +36,7 @@ class VidCom2(ExactBudget):
 
     temperature: float = 0.01
 
-    def _keep(
-        self,
-        tokens: Float[Tensor, "f p d"],
-        unit: Float32[Tensor, "f p d"],
-        count: int,
-        tower: TowerState,
-    ) -> CompressionResult:
+    def _keep(self, tokens: Tensor, unit: Tensor, count: int, tower: TowerState) -> CompressionResult:
         num_frames, size, width = tokens.shape
         values = tokens.float()
         calm = values.var((0, 1), correction=0).argsort(stable=True)[: max(1, width // 2)].sort().values

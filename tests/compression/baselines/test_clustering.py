@@ -1,30 +1,11 @@
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 
 from llava_scissor.compression.baselines.clustering import ROWS_EACH, density_peaks, peak_scores, segments
+from tests.compression.baselines.peaks import peaks_by_loops
 from tests.compression.draws import duplicates, gaussian
-
-
-def peaks_by_loops(points, count, num_neighbours):
-    """Centres and labels of float64 points, as the definition says."""
-    n, width = points.shape
-    apart = [[math.dist(a, b) / math.sqrt(width) for b in points.tolist()] for a in points.tolist()]
-    density = [
-        math.exp(-sum(d * d for d in sorted(row)[:num_neighbours]) / min(num_neighbours, n)) for row in apart
-    ]
-    order = sorted(range(n), key=lambda i: (-density[i], i))
-    score = {order[0]: density[order[0]] * max(map(max, apart))}
-    for place, i in enumerate(order[1:], 1):
-        score[i] = density[i] * min(apart[i][j] for j in order[:place])
-    centres = sorted(sorted(score, key=lambda i: (-score[i], i))[:count])
-    label = [min(range(count), key=lambda c: apart[i][centres[c]]) for i in range(n)]
-    for number, centre in enumerate(centres):
-        label[centre] = number
-    return centres, label
 
 
 @pytest.mark.parametrize("n", [1, 2, 6, 25])

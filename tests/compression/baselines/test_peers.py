@@ -5,23 +5,28 @@ from __future__ import annotations
 import pytest
 import torch
 
-from llava_scissor.compression import Compressor
+from llava_scissor.compression import Compressor, Identity
 from llava_scissor.compression.baselines.divprune import DivPrune
 from llava_scissor.compression.baselines.dycoke import DyCoke
 from llava_scissor.compression.baselines.dynatok_like import DynaTokLike
 from llava_scissor.compression.baselines.evs import EVS
+from llava_scissor.compression.baselines.fastvid import FastVID
+from llava_scissor.compression.baselines.holitom import HoliTom
 from llava_scissor.compression.baselines.norm import L2Norm
 from llava_scissor.compression.baselines.prunevid import PruneVid
 from llava_scissor.compression.baselines.tome import ToMe
+from llava_scissor.compression.baselines.unified import Unified
 from llava_scissor.compression.baselines.vidcom2 import VidCom2
-from llava_scissor.compression.protocol import TowerState
+from llava_scissor.compression.baselines.visionzip import VisionZip
+from llava_scissor.compression.protocol import Needs, TowerCompressor, TowerState, needs_of
 from llava_scissor.errors import InputError
 from tests.compression.baselines.budgets import SIZE, counts
 from tests.compression.checks import assert_same_bytes
 from tests.compression.draws import constant, draw, gaussian, ratio_of, smooth, with_zeros
 
 SELECTING = [L2Norm, DyCoke, DivPrune, EVS, VidCom2, DynaTokLike]
-MERGING = [ToMe, PruneVid]
+MERGING = [ToMe, PruneVid, VisionZip, FastVID, HoliTom, Unified]
+ATTENTIVE = [VisionZip, FastVID, HoliTom, Unified]
 every_method = pytest.mark.parametrize("method", [*SELECTING, *MERGING])
 
 
@@ -104,3 +109,30 @@ def test_bad_tokens_are_refused(method, unchecked_shapes):
 @every_method
 def test_each_is_a_compressor(method):
     assert isinstance(method(0.5), Compressor)
+
+
+@pytest.mark.parametrize("method", ATTENTIVE)
+def test_what_is_needed_must_be_given(method, unchecked_shapes):
+    video = draw(gaussian, 3, SIZE, 6)
+    asked = r"needs the attention of the vision tower, finite and of shape \(3, 9\), got "
+    for tower in (None, TowerState(), TowerState(keys=torch.ones(3, SIZE, 4))):
+        with pytest.raises(InputError, match=asked + "none: give the state that"):
+            method(0.5)(video, tower)
+    keys = torch.ones(3, SIZE, 4)
+    with pytest.raises(InputError, match=asked + r"shape \(3, 8\)"):
+        method(0.5)(video, TowerState(torch.ones(3, SIZE - 1), keys))
+    with pytest.raises(InputError, match=asked + r"shape \(3, 9\), or values that are not finite"):
+        method(0.5)(video, TowerState(torch.full((3, SIZE), torch.nan), keys))
+
+
+def test_keys_must_be_given(unchecked_shapes):
+    video = draw(gaussian, 3, SIZE, 6)
+    message = (
+        r"VisionZip needs the keys of the vision tower, finite and of shape \(3, 9\) \+ \(width,\), got none"
+    )
+    with pytest.raises(InputError, match=message):
+        VisionZip(0.5)(video, TowerState(torch.ones(3, SIZE)))
+    assert isinstance(VisionZip(0.5), TowerCompressor)
+    assert needs_of(VisionZip(0.5), ToMe(0.5)) == Needs(attention=True, keys=True)
+    assert needs_of(Unified(0.5), ToMe(0.5)) == Needs(attention=True)
+    assert needs_of(ToMe(0.5), Identity(), len) == Needs()

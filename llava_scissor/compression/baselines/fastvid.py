@@ -1,0 +1,111 @@
+"""Keep what is attended to in each frame, and merge the rest of a segment into peaks of density."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Float32, Int64
+from torch import Tensor
+from torch.nn import functional
+
+from llava_scissor.compression.baselines.clustering import peak_scores, segments
+from llava_scissor.compression.baselines.selection import (
+    ExactBudget,
+    collect,
+    even_shares,
+    top,
+    top_per_frame,
+    weighted_shares,
+)
+from llava_scissor.compression.baselines.tome import best_partners
+from llava_scissor.compression.merging import sum_by_label
+from llava_scissor.compression.protocol import CompressionResult, Needs, TowerState
+
+
+@dataclass(frozen=True)
+class FastVID(ExactBudget):
+    """Keep in each frame its salient tokens; merge the rest of a segment around centres in its anchor frames.
+
+    Segments end where frames differ. Their anchors are the last frame and every few before it; each anchor merges
+    the rest of the whole segment into centres of its own. A token is counted in its most similar centre.
+
+    Ours: an even share of the budget for each frame, and centres that do not fit into anchors become salient
+    tokens. Without `TowerState.probe` and `TowerState.frame`, which LLaVA-OneVision has no weights for, saliency
+    is the attention received and a frame is the mean of its tokens; published figures have the pooling head.
+
+    Attributes:
+        num_segments: at least as many, if there are that many frames.
+        tau: similarity of neighbouring frames below which a segment ends.
+        context: share of merged tokens.
+        step: distance of anchors in frames.
+        beta: least weight of a centre.
+        num_neighbours: from which densities are taken.
+
+    Reference: FastVID (arXiv 2503.11187).
+    """
+
+    needs: ClassVar[Needs] = Needs(attention=True)
+    num_segments: int = 8
+    tau: float = 0.9
+    context: float = 0.4
+    step: int = 4
+    beta: float = 0.6
+    num_neighbours: int = 4
+
+    def _keep(self, tokens: Tensor, unit: Tensor, count: int, tower: TowerState) -> CompressionResult:
+        num_frames, size, _ = tokens.shape
+        saliency = tower.attention if tower.probe is None else tower.probe
+        assert saliency is not None
+        frames = (tokens.mean(1, dtype=torch.float32) if tower.frame is None else tower.frame).float()
+        parts = segments(functional.cosine_similarity(frames[:-1], frames[1:]), self.num_segments, self.tau)
+        num_salient, num_centres = self._shares(parts, even_shares(count, num_frames), size)
+        flat, unit = tokens.flatten(0, 1), unit.flatten(0, 1)
+        owner = torch.full((len(flat),), -1, device=flat.device)
+        salient = top_per_frame(saliency, num_salient)
+        owner[salient] = salient
+        frame = (owner < 0).nonzero().flatten() // size
+        values, rest = flat.clone(), (owner < 0).nonzero().flatten()
+        nearest = unit.new_full((len(flat),), -torch.inf)
+        for start, stop in parts:
+            members = rest[(frame >= start) & (frame < stop)]
+            for anchor in range(start, stop):
+                if num_centres[anchor]:
+                    own = rest[frame == anchor]
+                    score, _ = peak_scores(flat[own].float(), self.num_neighbours)
+                    centres = own[top(score, num_centres[anchor])]
+                    similarity, label = best_partners(unit[members], unit[centres])
+                    place = torch.searchsorted(members, centres)
+                    label[place] = torch.arange(len(centres), device=label.device)
+                    similarity[place] = torch.inf
+                    values[centres] = self._blend(flat[members], flat[centres], label).to(values.dtype)
+                    is_nearer = similarity > nearest[members]
+                    owner[members[is_nearer]] = centres[label[is_nearer]]
+                    nearest[members] = torch.maximum(nearest[members], similarity)
+        return collect(tokens, values, owner)
+
+    def _shares(
+        self, parts: list[tuple[int, int]], shares: list[int], size: int
+    ) -> tuple[list[int], list[int]]:
+        """Return salient tokens and centres of every frame."""
+        context = [int(self.context * share) for share in shares]
+        salient = [share - merged for share, merged in zip(shares, context, strict=True)]
+        centres = [0] * len(shares)
+        for start, stop in parts:
+            anchors = range(stop - 1, start - 1, -self.step)
+            wanted = sum(context[start:stop])
+            for i, anchor in enumerate(anchors):
+                share = wanted // len(anchors) + (i < wanted % len(anchors))
+                centres[anchor] = min(share, size - salient[anchor])
+            room = [size - salient[f] - centres[f] for f in range(start, stop)]
+            spare = weighted_shares(wanted - sum(centres[start:stop]), room, room)
+            salient[start:stop] = [n + more for n, more in zip(salient[start:stop], spare, strict=True)]
+        return salient, centres
+
+    def _blend(
+        self, rows: Float[Tensor, "n d"], centres: Float[Tensor, "c d"], label: Int64[Tensor, " n"]
+    ) -> Float32[Tensor, "c d"]:
+        total, num_members = sum_by_label(rows, label, len(centres))
+        weight = (1 / (num_members + 1)).clamp(min=self.beta)
+        return weight * centres.float() + (1 - weight) * total / num_members

@@ -1,0 +1,74 @@
+"""What the last block of the vision tower attends to, read while the tower runs as it always does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor, nn
+from transformers import SiglipVisionModel
+
+from llava_scissor.compression.protocol import Needs, TowerState
+from llava_scissor.model.pooling import pool_frames
+
+
+@contextmanager
+def watch_last_block(tower: SiglipVisionModel, needs: Needs) -> Iterator[list[TowerState]]:
+    """Read what is needed from the last block, beside the attention kernel that all blocks run with.
+
+    Only this block's queries and keys are computed once more.
+
+    Args:
+        tower: the vision tower, without blocks behind the one whose output is used.
+        needs: what to read; nothing is done if that is nothing.
+
+    Yields:
+        A list that gets the state of the patches at each call of the tower.
+    """
+    seen: list[TowerState] = []
+    if needs == Needs():
+        yield seen
+        return
+
+    def read(block: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        hidden = keywords["hidden_states"] if "hidden_states" in keywords else arguments[0]
+        queries, keys = (
+            proj(hidden).unflatten(-1, (-1, block.head_dim)) for proj in (block.q_proj, block.k_proj)
+        )  # (F, S, H, D_k)
+        received = [attention_received(q, k) for q, k in zip(queries, keys, strict=True)]
+        seen.append(
+            TowerState(
+                torch.stack(received) if needs.attention else None,
+                keys.mean(2, dtype=torch.float32) if needs.keys else None,
+            )
+        )
+
+    handle = tower.encoder.layers[-1].self_attn.register_forward_pre_hook(read, with_kwargs=True)
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def attention_received(
+    queries: Float[Tensor, "s h k"], keys: Float[Tensor, "s h k"]
+) -> Float32[Tensor, " s"]:
+    """Return the mean attention that each patch of a frame receives, over heads and queries; they add up to 1.
+
+    Cost: memory for the attention of one frame, H * S^2 numbers.
+    """
+    queries, keys = queries.float().transpose(0, 1), keys.float().transpose(0, 1)  # (H, S, D_k)
+    logits = queries @ keys.transpose(1, 2) * queries.shape[-1] ** -0.5
+    return logits.softmax(-1).mean((0, 1))
+
+
+def pool_states(states: list[TowerState], stride: int) -> TowerState:
+    """Join the states of some frames after the others, and pool them as their patches are pooled."""
+    attention = [
+        pool_frames(s.attention[..., None], stride)[..., 0] for s in states if s.attention is not None
+    ]
+    keys = [pool_frames(s.keys, stride) for s in states if s.keys is not None]
+    return TowerState(torch.cat(attention) if attention else None, torch.cat(keys) if keys else None)
