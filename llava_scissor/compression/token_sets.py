@@ -27,7 +27,7 @@ BLOCK_SIZE_GPU = 2**26
 """The same on other devices: 256 MiB of float32."""
 
 WHOLE_SETS = 2**19
-"""Similarities of whole sets held at a time on a CPU; they stay in its cache."""
+"""Similarities of whole sets held at a time on a CPU; they stay in its cache. Longer sets are cut into rows."""
 
 KEPT_PAIRS = 2**25
 """Up to this many similarities are kept, as they may be looked at again: 64 MiB of bfloat16, 128 of float32."""
@@ -113,8 +113,9 @@ class TokenSets:
         num_sets, size = self.directions.is_zero.shape
         num_rows = size if self.sample is None else self.sample.shape[1]
         block = self.block_size or default_block_size(self.device)
-        sets_each = max(1, min(block, self._whole_sets) // (num_rows * size))
-        rows_each = num_rows if num_rows * size <= block else min(num_rows, max(1, math.isqrt(block) // 4))
+        whole = min(block, WHOLE_SETS if self.device.type == "cpu" else BLOCK_SIZE_GPU)
+        sets_each = max(1, whole // (num_rows * size))
+        rows_each = num_rows if num_rows * size <= whole else min(num_rows, max(1, math.isqrt(block) // 4))
         columns_each = max(rows_each, block // rows_each)
         vertex = torch.arange(self.num_vertices, device=self.device).view(num_sets, size)
         looked_at = vertex if self.sample is None else vertex.gather(1, self.sample)
@@ -177,10 +178,6 @@ class TokenSets:
     def _first_format(self) -> list[int]:
         """The format in which tiles are multiplied first."""
         return [0]
-
-    @property
-    def _whole_sets(self) -> int:
-        return WHOLE_SETS if self.device.type == "cpu" else BLOCK_SIZE_GPU
 
     @property
     def _num_pairs(self) -> int:
