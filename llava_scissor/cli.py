@@ -172,6 +172,7 @@ app.command()(commands.visualize)
 app.command()(commands.flops)
 app.command("eval")(commands.evaluate)
 bench.command("compressor")(commands.bench_compressor)
+bench.command("growth")(commands.bench_growth)
 bench.command("model")(commands.bench_model)
 app.add_typer(bench, name="bench")
 

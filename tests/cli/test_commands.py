@@ -33,6 +33,16 @@ def test_the_compressor_is_measured() -> None:
     assert "scissor, budget" in result.stdout.splitlines()[-3]
 
 
+def test_growth_is_measured_once_and_drawn(tmp_path) -> None:
+    size = ["--width", "8", "--sample-size", "50", "--device", "cpu", "--out", str(tmp_path)]
+    first = last_line(run("bench", "growth", "--frames", "2", *size))
+    rows = last_line(run("bench", "growth", "--frames", "2", "--frames", "1", *size))
+    assert rows[3:] == first
+    assert [row["num_frames"] for row in rows] == [1, 1, 1, 2, 2, 2]
+    for name in ("growth_ms_per_frame.png", "growth_peak_bytes.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
 def test_an_answer_is_measured() -> None:
     report = last_line(run("bench", "model", *SMALL, "--retention", "0.1", "--device", "cpu"))
     assert report["model"] == "demo"

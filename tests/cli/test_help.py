@@ -18,6 +18,7 @@ HELP = {
     ("eval", "--help"): "eval_help.txt",
     ("bench", "--help"): "bench_help.txt",
     ("bench", "compressor", "--help"): "bench_compressor_help.txt",
+    ("bench", "growth", "--help"): "bench_growth_help.txt",
     ("bench", "model", "--help"): "bench_model_help.txt",
 }
 
