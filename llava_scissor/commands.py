@@ -105,7 +105,7 @@ def evaluate(
         summary = {**settings, "num_clips": chosen.num_clips, "rows": summarize_suite(answers)}
         (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
         (folder / "report.md").write_text(as_markdown(summary), encoding="utf-8")
-        if use_plots:
+        if use_plots and len(compressors) > 1:
             _plot_suite(summary, folder)
         if use_json:
             typer.echo(json.dumps(summary))

@@ -70,9 +70,11 @@ def as_markdown(summary: Mapping[str, Any]) -> str:
     parts = [
         f"# {summary['suite']}: {summary['num_clips']} clips, {accuracy['num_questions']} questions",
         f"All tokens: {show_share(accuracy)}. Behind ± is half the 95 % interval.",
-        "## Accuracy over all questions",
-        _by_ratio(rows, ratios, lambda row: show_share(row["accuracy"][_EVERY_TYPE])),
     ]
+    if not rows:
+        return "\n\n".join([*parts, "## By type of question", _by_kind(full, [], 1.0)]) + "\n"
+    parts.append("## Accuracy over all questions")
+    parts.append(_by_ratio(rows, ratios, lambda row: show_share(row["accuracy"][_EVERY_TYPE])))
     for reference, name in ((_CHANCE, _CHANCE), (_SUBJECT, _SUBJECT), (ALL_TOKENS[0], "all tokens")):
         compared = [row for row in rows if reference in row["differences"]]
         if compared:
@@ -82,9 +84,10 @@ def as_markdown(summary: Mapping[str, Any]) -> str:
             parts += [f"## Difference to {name}", "Paired; * where the interval is clear of zero.", table]
     for ratio in ratios:
         parts += [f"## By type of question, {ratio:.3g} of the tokens", _by_kind(full, rows, ratio)]
-    losses = find_losses(rows)
-    parts.append(f"## Where {_SUBJECT} loses")
-    parts.append(_table(losses) if losses else "Nowhere: no other method's interval lies above it.")
+    if any(_SUBJECT in row["differences"] for row in rows):
+        losses = find_losses(rows)
+        parts.append(f"## Where {_SUBJECT} loses")
+        parts.append(_table(losses) if losses else "Nowhere: no other method's interval lies above it.")
     parts += ["## Milliseconds of the compressor for a clip, median"]
     parts.append(_by_ratio(rows, ratios, lambda row: f"{row['compression_ms']:.1f}"))
     parts.append("## Milliseconds of the language model for all questions about a clip, median")

@@ -71,6 +71,14 @@ def test_pictures_are_written(tmp_path) -> None:
     assert stats["tokens"]["kept"] == 102
 
 
+def test_all_tokens_alone_are_measured(tmp_path) -> None:
+    result = run("eval", "--methods", "none", "--clips", "1", "--device", "cpu", "--out", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    assert "none" in result.stdout
+    assert (tmp_path / "report.md").read_text().count("##") == 1
+    assert not (tmp_path / "accuracy.png").exists()
+
+
 def test_methods_are_measured_and_more_of_them_later(tmp_path) -> None:
     out = tmp_path / "deep"
     base = ["--clips", "2", "--device", "cpu", "--out", str(out), "--json"]

@@ -78,7 +78,18 @@ def test_the_page_has_every_table(rows) -> None:
     assert "| scissor | +0.000 ±" in page
     assert "| none | 1.000 | 1.000 | 1.000 |\n| random | 0.750 | 0.500 | 1.000 |" in page
     assert "## Where scissor loses\n\n| tokens | type | better |" in page
-    assert "Nowhere" in as_markdown({"suite": "s", "num_clips": NUM_CLIPS, "rows": rows[:3:2]})
+    alike = [answers(method, 0.5, 20, 20) for method in ("none", "random", "scissor")]
+    for num_methods in (2, 3):
+        some = summarize_suite([answer for group in alike[:num_methods] for answer in group])
+        page = as_markdown({"suite": "s", "num_clips": NUM_CLIPS, "rows": some})
+        has_scissor = num_methods == 3
+        assert ("loses" in page) == ("## Where scissor loses\n\nNowhere" in page) == has_scissor
+
+
+def test_all_tokens_alone_are_a_page_too(rows) -> None:
+    page = as_markdown({"suite": "s", "num_clips": NUM_CLIPS, "rows": rows[:1]})
+    assert page.count("##") == 1
+    assert "| none | 1.000 | 1.000 | 1.000 |" in page
 
 
 def test_a_method_without_some_ratio_leaves_a_gap(rows) -> None:
