@@ -26,7 +26,7 @@ STEEPER = 8.0
 DEPTH = 2.0**-6
 """The links that are left to merge along are first looked for no further than this below the threshold."""
 
-ROUGHLY = 0.3
+ROUGHLY = 0.2
 """On a part of the video a number of tokens is close enough if it is off by this, as a logarithm."""
 
 MAX_ROUGH_TRIALS = 5
@@ -155,7 +155,7 @@ def _guess(video: Video, target: int, limit: float) -> tuple[float, float]:
     sizes = [num_frames]
     while sizes[-1] >= 2 * FEWEST_FRAMES:
         sizes.append(sizes[-1] // 2)
-    tau, slope, close, before = min(0.95, limit), 1.0, ROUGHLY / 3, None
+    tau, slope, close, before = min(0.95, limit), 1.0, ROUGHLY / 2, None
     if len(sizes) == 1:
         return tau, 40.0
     for size in reversed(sizes[1:]):
