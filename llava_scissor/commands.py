@@ -179,8 +179,7 @@ def bench_compressor(
         rows = [
             {
                 "": row["name"],
-                "median ms": f"{1000 * row['p50_s']:.1f}",
-                "95 % ms": f"{1000 * row['p95_s']:.1f}",
+                **{f"{key} ms": f"{1000 * row[f'{key}_s']:.1f}" for key in ("min", "p50", "p95")},
                 "ratio": f"{row['ratio']:.2f}",
                 "kept": row["kept"],
                 "peak MiB": _mebibytes(report["peak_bytes"].get(row["name"])),

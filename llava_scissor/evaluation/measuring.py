@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import platform
@@ -24,11 +25,13 @@ class Timing:
     """Wall-clock seconds of repeated runs.
 
     Attributes:
+        min_s: the fastest run, which other work on the machine disturbed least.
         p50_s: median.
         p95_s: 95th percentile, the longest run where there are fewer than 20.
         num_repeats: runs that were timed.
     """
 
+    min_s: float
     p50_s: float
     p95_s: float
     num_repeats: int
@@ -61,18 +64,17 @@ def time_side_by_side(
 
 
 def summarize_times(seconds: list[float]) -> Timing:
-    """Return median and 95th percentile of some runs."""
+    """Return the fastest, the median and the 95th percentile of some runs."""
     ordered = sorted(seconds)
     rank = min(len(ordered) - 1, -(-95 * len(ordered) // 100) - 1)
-    return Timing(statistics.median(ordered), ordered[rank], len(ordered))
+    return Timing(ordered[0], statistics.median(ordered), ordered[rank], len(ordered))
 
 
 def measure_peak(function: Callable[[], Any], device: torch.device) -> int | None:
     """Run a function once and return by how many bytes memory rose above its start, at most.
 
     Returns:
-        On a GPU, what PyTorch allocated there; on Linux, the resident set of this process, in which memory
-        that an earlier run left to the allocator is not counted again; None elsewhere.
+        On a GPU, what PyTorch allocated there; on Linux, the resident set of this process; None elsewhere.
     """
     gc.collect()
     if device.type == "cuda":
@@ -83,10 +85,18 @@ def measure_peak(function: Callable[[], Any], device: torch.device) -> int | Non
     if not os.access(_CLEAR, os.W_OK):
         function()
         return None
+    _return_free_memory()
     _CLEAR.write_text(_RESET_PEAK)
     before = _resident("VmRSS")
     function()
     return _resident("VmHWM") - before
+
+
+def _return_free_memory() -> None:
+    """Let the C library give back what it holds free, where it can (glibc)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
