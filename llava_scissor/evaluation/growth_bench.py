@@ -75,9 +75,9 @@ def bench_growth(num_frames: int, bench: GrowthBench) -> list[dict[str, Any]]:
     """Measure one number of frames.
 
     Returns:
-        For the exact search, the sampled one and the sampled one with a budget: settings, machine, fastest seconds,
-        milliseconds for each frame, peak of memory above the input, tokens kept. A run that takes long is the only
-        one of its function; of the others, the first is not timed.
+        For the exact search, the sampled one and the sampled one with a budget: settings, machine, seconds of the
+        fastest run, the same in milliseconds for each frame, peak of memory above the input, tokens kept. A run
+        that takes long is the only one of its function; of the others, the first is not timed.
     """
     device = torch.device(bench.device)
     tokens = video_like_tokens(
