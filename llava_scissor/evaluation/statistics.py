@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -66,9 +67,13 @@ def _by_clip(answers: Iterable[SuiteAnswer], clips: set[int]) -> tuple[np.ndarra
 
 
 def _estimate(statistic, num_clips: int, num_questions: int) -> Estimate:
-    draws = np.random.default_rng(_SEED).multinomial(
-        num_clips, np.full(num_clips, 1 / num_clips), size=_NUM_DRAWS
-    )
-    low, high = np.percentile(statistic(draws.astype(float)), _BOUNDS)
+    low, high = np.percentile(statistic(_draws(num_clips)), _BOUNDS)
     value = statistic(np.ones(num_clips))
     return Estimate(float(value), float(low), float(high), num_questions)
+
+
+@cache
+def _draws(num_clips: int) -> np.ndarray:
+    """Return how often each clip is in each draw (draws, clips)."""
+    shares = np.full(num_clips, 1 / num_clips)
+    return np.random.default_rng(_SEED).multinomial(num_clips, shares, size=_NUM_DRAWS).astype(float)
