@@ -8,6 +8,7 @@ from llava_scissor.compression.baselines.divprune import DivPrune
 from llava_scissor.compression.baselines.dycoke import DyCoke
 from llava_scissor.compression.baselines.dynatok_like import DynaTokLike
 from llava_scissor.compression.baselines.evs import EVS
+from llava_scissor.compression.baselines.fastv import FastV
 from llava_scissor.compression.baselines.fastvid import FastVID
 from llava_scissor.compression.baselines.holitom import HoliTom
 from llava_scissor.compression.baselines.norm import L2Norm
@@ -40,6 +41,7 @@ _PEERS: dict[str, Callable[[float], Compressor]] = {
     "fastvid": FastVID,
     "holitom": HoliTom,
     "unified": Unified,
+    "fastv": FastV,
 }
 
 COMPRESSORS: dict[str, Callable[[CompressionConfig], Compressor]] = {

@@ -134,6 +134,7 @@ class CompressionConfig(ScissorConfig):
         "fastvid",
         "holitom",
         "unified",
+        "fastv",
     ] = Field(
         default="scissor",
         description="scissor: semantic connected components; none: keep all tokens; the others need a "

@@ -34,6 +34,8 @@ from llava_scissor.demo.scenes import SHAPES_HARD_V1, SHAPES_V1, World
 from llava_scissor.errors import ConfigError, InputError
 from llava_scissor.evaluation.measuring import describe_machine
 from llava_scissor.generation.decoding import Reply, check_context, generate
+from llava_scissor.generation.media import EncodedMedia
+from llava_scissor.generation.pruning import PrunedPrompt, prune
 from llava_scissor.generation.stopwatch import Stopwatch
 from llava_scissor.model import OneVision
 from llava_scissor.video import preprocess_frames, read_video
@@ -312,8 +314,12 @@ def _answer(
     watch = Stopwatch(model.device)
     result = compress_with(compressor, *video)
     watch.lap("compression")
-    replies = _reply(model, result.tokens, texts)
+    media = EncodedMedia((model.append_newline(result.tokens),), compressions=(result,))
+    pruned = [prompt for ids in texts if (prompt := prune(model, ids, media, compressor))]
+    replies = [_read(model, prompt) for prompt in pruned] or _reply(model, result.tokens, texts)
     watch.lap("answer")
+    if pruned:
+        (result,) = pruned[0].media.compressions  # as many tokens for each question
     for question, reply in zip(questions, replies, strict=True):
         said = reply.text.whole(reply.ids)
         numbers = (result.num_input, result.num_kept, watch.laps_s["compression"], watch.laps_s["answer"])
@@ -333,6 +339,14 @@ def _reply(model: OneVision, tokens: Float[Tensor, "k d"], texts: Sequence[list[
     for _ in generate(model, rest, replies, cache):
         pass
     return replies
+
+
+def _read(model: OneVision, prompt: PrunedPrompt) -> Reply:
+    """Answer one question about visual tokens that the language model drops on its way."""
+    reply = Reply(model, _SHORT_ANSWER)
+    for _ in prompt.generate(reply):
+        pass
+    return reply
 
 
 @torch.inference_mode()

@@ -16,6 +16,7 @@ from llava_scissor.errors import InputError
 from llava_scissor.generation.answer import Answer, build_answer
 from llava_scissor.generation.decoding import OnText, Reply, check_context, generate
 from llava_scissor.generation.media import Media, count_visuals, encode_media
+from llava_scissor.generation.pruning import prune
 from llava_scissor.generation.stopwatch import Stopwatch
 from llava_scissor.model import OneVision, Turn
 
@@ -160,9 +161,17 @@ class Session:
         check_context(num_prompt_tokens, config.max_new_tokens, self._model.geometry.context_length)
         watch = Stopwatch(self._model.device)
         reply = self._reply = Reply(self._model, config)
-        prompt = self._embed_new(text_ids)  # (L, D)
-        for _ in generate(self._model, [prompt], [reply], self._cache, watch):
-            self._cached_ids = [*text_ids[-1], *reply.ids[:-1]]
+        pruned = prune(self._model, text_ids, self.media)
+        prompt = pruned.prompt if pruned else self._embed_new(text_ids)  # (L, D)
+        tokens = (
+            pruned.generate(
+                reply, watch
+            )  # what is dropped depends on the question: nothing stays in the cache
+            if pruned
+            else generate(self._model, [prompt], [reply], self._cache, watch)
+        )
+        for _ in tokens:
+            self._cached_ids = [] if pruned else [*text_ids[-1], *reply.ids[:-1]]
             if piece := reply.text.next_piece(reply.ids, reply.is_done):
                 yield piece
                 if self._reply is not reply:
@@ -171,7 +180,8 @@ class Session:
                         "complete: read each stream to its end, or open a session for each"
                     )
         num_cached = num_prompt_tokens - len(prompt)
-        return build_answer(question, history, self.media, reply, watch.laps_s, num_prompt_tokens, num_cached)
+        media = pruned.media if pruned else self.media
+        return build_answer(question, history, media, reply, watch.laps_s, num_prompt_tokens, num_cached)
 
     def _embed_new(self, text_ids: list[list[int]]) -> Float[Tensor, "l d"]:
         """Keep in the cache what the prompt begins with, and return the embeddings of the rest."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -13,6 +13,7 @@ from llava_scissor.errors import ScissorError
 from llava_scissor.generation.answer import Answer, build_answer
 from llava_scissor.generation.decoding import Reply, check_context, generate
 from llava_scissor.generation.media import EncodedMedia, Media, count_visuals, encode_media
+from llava_scissor.generation.pruning import PrunedPrompt, prune
 from llava_scissor.generation.stopwatch import Stopwatch
 from llava_scissor.model import OneVision, Turn
 
@@ -41,6 +42,7 @@ class _Prepared:
     request: Request
     media: EncodedMedia
     inputs_embeds: Float[Tensor, "l d"]
+    pruned: PrunedPrompt | None
     reply: Reply
     laps_s: dict[str, float]
 
@@ -83,16 +85,15 @@ def ask_batch(
     prepared = [outcome for outcome in outcomes if isinstance(outcome, _Prepared)]
     watch = Stopwatch(model.device)
     if prepared:
-        replies = [p.reply for p in prepared]
-        for row in generate(model, [p.inputs_embeds for p in prepared], replies, watch=watch):
-            reply = replies[row]
+        for row in _generate(model, prepared, watch):
+            reply = prepared[row].reply
             if on_text and (piece := reply.text.next_piece(reply.ids, reply.is_done)):
                 on_text(places[row], piece)
     for place, done in zip(places, prepared, strict=True):
         outcomes[place] = build_answer(
             done.request.question,
             done.request.history,
-            done.media,
+            done.pruned.media if done.pruned else done.media,
             done.reply,
             {**done.laps_s, **watch.laps_s},
             len(done.inputs_embeds),
@@ -107,6 +108,19 @@ def _prepare(
     config = request.generation_config or config
     text_ids = model.tokenize(request.question, count_visuals(request.media), request.history)
     media = encode_media(model, request.media, video_config, watch)
-    inputs_embeds = model.embed(text_ids, media.visuals)  # (L, D)
+    pruned = prune(model, text_ids, media)
+    inputs_embeds = pruned.prompt if pruned else model.embed(text_ids, media.visuals)  # (L, D)
     check_context(len(inputs_embeds), config.max_new_tokens, model.geometry.context_length)
-    return _Prepared(request, media, inputs_embeds, Reply(model, config), watch.laps_s)
+    return _Prepared(request, media, inputs_embeds, pruned, Reply(model, config), watch.laps_s)
+
+
+def _generate(model: OneVision, prepared: list[_Prepared], watch: Stopwatch) -> Iterator[int]:
+    """Write all answers together, but one after the other those whose prompts are pruned on the way."""
+    for row, done in enumerate(prepared):
+        if done.pruned:
+            yield from (row for _ in done.pruned.generate(done.reply, watch))
+    rest = [row for row, done in enumerate(prepared) if not done.pruned]
+    if rest:
+        prompts = [prepared[row].inputs_embeds for row in rest]
+        for i in generate(model, prompts, [prepared[row].reply for row in rest], watch=watch):
+            yield rest[i]

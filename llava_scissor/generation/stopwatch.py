@@ -22,9 +22,9 @@ class Stopwatch:
         self.laps_s: dict[str, float] = {}
 
     def lap(self, name: str) -> None:
-        """End the stage that began with the previous lap, and call it `name`."""
+        """End the stage that began with the previous lap, and call it `name`; laps of one name add up."""
         now_s = self._now_s()
-        self.laps_s[name] = now_s - self._last_s
+        self.laps_s[name] = self.laps_s.get(name, 0.0) + now_s - self._last_s
         self._last_s = now_s
 
     def _now_s(self) -> float:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM, SiglipVisionModel
 
 from llava_scissor.compression import CompressionResult, Compressor, Identity
+from llava_scissor.compression.baselines.fastv import FastV
 from llava_scissor.compression.protocol import Needs, TowerState, compress_with, needs_of
 from llava_scissor.errors import InputError
 from llava_scissor.model.geometry import Geometry
@@ -209,7 +210,15 @@ class OneVision(nn.Module):
         return splice([self._embed_text(ids) for ids in text_ids], visuals)
 
     def forward(self, pixel_values: Float[Tensor, "f c h w"], question: str) -> Float[Tensor, "l v"]:
-        """Run the whole way of the data once; returns the logits at every position of the prompt."""
+        """Run the whole way of the data once; returns the logits at every position of the prompt.
+
+        Raises:
+            InputError: the compressor is `FastV`, which leaves some positions without logits.
+        """
+        if isinstance(self.compressor, FastV):
+            raise InputError(
+                "FastV drops positions inside the language model: call `ask` in place of the model"
+            )
         tokens, tower = self.encode_video_with(pixel_values)  # (F, P, D)
         kept = self.compress(tokens, tower).tokens  # (K, D)
         embeds = self.embed_prompt(self.tokenize(question), kept)  # (L, D)

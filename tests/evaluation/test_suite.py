@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from llava_scissor.compression import Identity, Scissor
+from llava_scissor.compression.baselines.fastv import FastV
 from llava_scissor.compression.baselines.random import RandomTokens
+from llava_scissor.compression.baselines.visionzip import VisionZip
 from llava_scissor.config import GenerationConfig, ScissorConfig
 from llava_scissor.demo.clips import scene_of_seed
 from llava_scissor.errors import ConfigError, InputError
@@ -26,10 +28,11 @@ from llava_scissor.evaluation.suite import (
     read_results,
     run_suite,
 )
+from llava_scissor.generation import Session
 from llava_scissor.generation.decoding import find_stop_ids, generate_ids
 from llava_scissor.generation.text import decode_text
 from llava_scissor.model import load_model
-from llava_scissor.video import preprocess_frames
+from llava_scissor.video import VideoClip, preprocess_frames
 from tests.demo.oracle import answer, expected_counts
 
 SMALL = Suite("small-v1", 20, 2)
@@ -94,6 +97,30 @@ def test_random_tokens_are_drawn_anew_for_each_clip(model, tmp_path) -> None:
     told = [(a.clip, a.kind, a.question, a.said) for a in answers]
     assert told == [row for rows in draws for row in rows]
     assert told != ask_one_by_one(model, RandomTokens(0.1, 5), SMALL)
+
+
+def test_methods_get_what_they_need(model, tmp_path) -> None:
+    """From a file with tokens alone, from one with everything, and from none."""
+    one = replace(SMALL, num_clips=1)
+    run_suite(model, {ALL: Identity()}, one, tmp_path / "tokens.jsonl", tmp_path)
+    methods = {("visionzip", 0.1): VisionZip(0.1), ("fastv", 0.1): FastV(0.1), ("fastv", 1.0): FastV(1.0)}
+    runs = [
+        run_suite(model, methods, one, tmp_path / f"{i}.jsonl", cache)
+        for i, cache in enumerate((tmp_path, tmp_path, None))
+    ]
+    told = [[(a.method, a.retention, a.question, a.said, a.num_kept) for a in run] for run in runs]
+    assert told[0] == told[1] == told[2]
+    assert {row[:2]: row[4] for row in told[0]} == {
+        ("visionzip", 0.1): 51,
+        ("fastv", 0.1): 51,
+        ("fastv", 1.0): 512,
+    }
+    frames, _ = one.show(one.first_clip, 128, 8)
+    clip = VideoClip(frames, tuple(range(8)), tuple(map(float, range(8))), 8, 1.0, 0, "drawn")
+    for ratio, compressor in ((0.1, FastV(0.1)), (1.0, Identity())):
+        rows = [row for row in told[0] if row[:2] == ("fastv", ratio)]
+        with Session(load_model("demo", device="cpu", compressor=compressor), clip) as session:
+            assert [session.ask(row[2]).text for row in rows] == [row[3] for row in rows]
 
 
 def test_one_question_of_every_type_about_each_clip() -> None:

@@ -1,0 +1,169 @@
+"""A language model that drops visual tokens after its first layers: FastV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float, Float32, Int64
+from torch import Tensor, nn
+from transformers import DynamicCache
+from transformers.masking_utils import create_causal_mask
+from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
+
+from llava_scissor.compression import Compressor
+from llava_scissor.compression.baselines.fastv import FastV
+from llava_scissor.compression.baselines.selection import select
+from llava_scissor.errors import InputError
+from llava_scissor.generation.decoding import Reply
+from llava_scissor.generation.media import EncodedMedia
+from llava_scissor.generation.stopwatch import Stopwatch
+from llava_scissor.model import OneVision
+
+
+class PrunedPrompt:
+    """A prompt of which the language model drops visual tokens on its way through the layers.
+
+    Layers before `FastV.layer` hold keys and values of the whole prompt, the others of what is kept. Kept tokens
+    stay at their original positions, and the answer goes on behind the whole prompt.
+
+    Attributes:
+        prompt: embeddings of the whole prompt (L, D).
+        media: what the model sees; after the prefill, with what was kept.
+        cache: keys and values, of different lengths.
+    """
+
+    def __init__(
+        self, model: OneVision, text_ids: Sequence[list[int]], media: EncodedMedia, fastv: FastV
+    ) -> None:
+        config = model.language_model.config
+        if not 0 < fastv.layer < config.num_hidden_layers:
+            raise InputError(
+                f"FastV drops tokens after {fastv.layer} layers, the language model has "
+                f"{config.num_hidden_layers}: give a layer from 1 to {config.num_hidden_layers - 1}"
+            )
+        if "sliding_attention" in config.layer_types or hasattr(model.language_model, "hf_device_map"):
+            raise InputError(
+                "FastV runs the layers itself, which it can do with full attention and on one device only: choose "
+                "another compression.method, or load the model without device_map"
+            )
+        self.prompt = model.embed(text_ids, media.visuals)
+        self.media = media
+        self.cache = DynamicCache(config=config)
+        self._fastv = fastv
+        self._model = model.language_model
+        self._visual = _visual_positions(text_ids, media).to(self.prompt.device)
+
+    @torch.no_grad()
+    def prefill(self) -> Float[Tensor, "1 v"]:
+        """Read the prompt; returns the logits of the first token of the answer."""
+        layers, first = self._model.model.layers, self._fastv.layer
+        positions = torch.arange(len(self.prompt), device=self.prompt.device)
+        before = self._run(layers[: first - 1], self.prompt[None], positions)
+        hidden = self._run(layers[first - 1 : first], before, positions)
+        attention = self._attention_of_last(layers[first - 1], before[:, -1:], positions[-1:])
+        kept = self._fastv.select(attention[self._visual])
+        stays = torch.ones_like(positions, dtype=torch.bool)
+        stays[self._visual] = False
+        stays[self._visual[kept]] = True
+        hidden = self._run(layers[first:], hidden[:, stays], positions[stays])
+        self.media = _with_kept(self.media, kept)
+        return self._logits(hidden)
+
+    @torch.no_grad()
+    def step(self, token: int, place: int) -> Float[Tensor, "1 v"]:
+        """Read the token of the answer at a place, from 0; returns the logits of the next."""
+        id_, position = torch.tensor([[token], [len(self.prompt) + place]], device=self.prompt.device)
+        hidden = self._model.get_input_embeddings()(id_[None])
+        return self._logits(self._run(self._model.model.layers, hidden, position))
+
+    def generate(self, reply: Reply, watch: Stopwatch | None = None) -> Iterator[int]:
+        """Write the answer; yields its row, 0, at each token, and laps as `decoding.generate` does."""
+        watch = watch or Stopwatch(self.prompt.device)
+        logits = self.prefill()
+        watch.lap("prefill")
+        while True:
+            token = reply.choose(logits)
+            yield 0
+            if reply.is_done:
+                break
+            logits = self.step(token, len(reply.ids) - 1)
+        watch.lap("generate")
+
+    def _run(self, layers: Iterable[nn.Module], hidden: Tensor, positions: Int64[Tensor, " l"]) -> Tensor:
+        # The mask counts what is in `hidden` alone: a single token behind a cache sees everything.
+        mask = None
+        if hidden.shape[1] > 1:
+            mask = create_causal_mask(self._model.config, hidden, attention_mask=None, past_key_values=None)
+        rotary = self._model.model.rotary_emb(hidden, positions[None])
+        for layer in layers:
+            hidden = layer(
+                hidden,
+                attention_mask=mask,
+                position_embeddings=rotary,
+                past_key_values=self.cache,
+                use_cache=True,
+            )
+        return hidden
+
+    def _attention_of_last(
+        self, layer: nn.Module, hidden: Tensor, position: Int64[Tensor, " one"]
+    ) -> Float32[Tensor, " l"]:
+        """Return the attention of the last position in a layer that has run, mean over heads."""
+        block = layer.self_attn
+        keys = self.cache.layers[block.layer_idx].keys[0]  # (H_kv, L, D_h)
+        query = (
+            block.q_proj(layer.input_layernorm(hidden)).unflatten(-1, (-1, block.head_dim)).transpose(1, 2)
+        )
+        query, _ = apply_rotary_pos_emb(query, query, *self._model.model.rotary_emb(hidden, position[None]))
+        groups = query[0, :, 0].float().unflatten(0, (len(keys), -1))  # (H_kv, H / H_kv, D_h)
+        return (groups @ keys.float().transpose(1, 2) * block.scaling).softmax(-1).mean((0, 1))
+
+    def _logits(self, hidden: Tensor) -> Float[Tensor, "1 v"]:
+        return self._model.lm_head(self._model.model.norm(hidden[:, -1])).float()
+
+
+def prune(
+    model: OneVision,
+    text_ids: Sequence[list[int]],
+    media: EncodedMedia,
+    compressor: Compressor | None = None,
+) -> PrunedPrompt | None:
+    """Return the prompt for a language model that drops visual tokens; None if there is nothing to drop.
+
+    Args:
+        model: the model.
+        text_ids: token ids of the texts before, between and behind the visual blocks.
+        media: the visual blocks, and what was compressed of them.
+        compressor: None for that of the model.
+
+    Raises:
+        InputError: the language model cannot drop tokens where the compressor asks for it.
+    """
+    fastv = compressor or model.compressor
+    if not isinstance(fastv, FastV) or not media.compressions:
+        return None
+    return PrunedPrompt(model, text_ids, media, fastv)
+
+
+def _visual_positions(text_ids: Sequence[list[int]], media: EncodedMedia) -> Int64[Tensor, " n"]:
+    """Return the positions of all visual tokens in the prompt, newlines left out."""
+    positions, start = [], 0
+    for ids, visual, compression in zip(text_ids[:-1], media.visuals, media.compressions, strict=True):
+        start += len(ids)
+        positions.append(torch.arange(start, start + compression.num_kept))
+        start += len(visual)
+    return torch.cat(positions)
+
+
+def _with_kept(media: EncodedMedia, kept: Int64[Tensor, " k"]) -> EncodedMedia:
+    """Say in the compressions which of all visual tokens, counted through, were kept."""
+    compressions, first = [], 0
+    for visual, before in zip(media.visuals, media.compressions, strict=True):
+        num_frames = int(before.frame_span[-1, 1]) + 1
+        tokens = visual[: before.num_input].unflatten(0, (num_frames, -1))  # (F, P, D)
+        mine = kept[(kept >= first) & (kept < first + before.num_input)] - first
+        compressions.append(select(tokens, mine))
+        first += before.num_input
+    return replace(media, compressions=tuple(compressions))

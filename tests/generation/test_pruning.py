@@ -1,0 +1,168 @@
+"""A language model that drops visual tokens after some layers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from PIL import Image
+from transformers import DynamicCache
+
+from llava_scissor.compression import Identity
+from llava_scissor.compression.baselines.fastv import FastV
+from llava_scissor.config import GenerationConfig, VideoConfig
+from llava_scissor.errors import InputError
+from llava_scissor.generation import Request, Session, ask, ask_batch
+from llava_scissor.generation.media import encode_media
+from llava_scissor.generation.pruning import PrunedPrompt, prune
+from llava_scissor.generation.stopwatch import Stopwatch
+from llava_scissor.model import Images
+
+QUESTION, OTHER = "what is this?", "is this a helpful assistant"
+CONFIG = GenerationConfig(max_new_tokens=5)
+PICTURE = Image.effect_noise((90, 60), 80)
+
+
+@pytest.fixture
+def read(model, clip, monkeypatch):
+    """A function that returns the pruned prompt of a question about the clip."""
+
+    def read(ratio, layer=1, media=clip, question=QUESTION) -> PrunedPrompt:
+        monkeypatch.setattr(model, "compressor", FastV(ratio, layer))
+        encoded = encode_media(model, media, VideoConfig(), Stopwatch(model.device))
+        text_ids = model.tokenize(question, len(encoded.visuals))
+        found = prune(model, text_ids, encoded)
+        assert found is not None
+        return found
+
+    return read
+
+
+@torch.no_grad()
+def plain_layers(model, prompt, layer):
+    """Hidden states in front of a layer, and its attention, by the model's own eager forward (H, L, L)."""
+    language_model = model.language_model
+    language_model.set_attn_implementation("eager")
+    try:
+        found = language_model(inputs_embeds=prompt[None], output_attentions=True, output_hidden_states=True)
+    finally:
+        language_model.set_attn_implementation("sdpa")
+    return found.hidden_states[layer][0], found.attentions[layer][0]
+
+
+def test_with_all_tokens_the_logits_are_those_of_the_model(model, read) -> None:
+    pruned = read(1.0)
+    logits = model.language_model(inputs_embeds=pruned.prompt[None]).logits[0, -1:]
+    torch.testing.assert_close(pruned.prefill(), logits, rtol=0, atol=1e-5)
+
+
+def test_those_with_the_most_attention_of_the_last_token_are_kept(model, read) -> None:
+    pruned = read(0.4)
+    _, attention = plain_layers(model, pruned.prompt, 0)
+    before = len(model.tokenize(QUESTION)[0])
+    received = attention[:, -1, before : before + 36].mean(0)
+    pruned.prefill()
+    (compression,) = pruned.media.compressions
+    assert (compression.num_input, compression.num_kept) == (36, 14)
+    kept = compression.assignment >= 0
+    assert received[kept].min() > received[~kept].max()
+    visual = pruned.media.visuals[0]
+    assert compression.tokens.equal(visual[:36][kept])
+
+
+def test_the_layers_behind_see_what_is_kept_at_its_own_positions(model, read) -> None:
+    """The last layer by hand: a mask over the whole prompt in place of shorter keys."""
+    pruned = read(0.4)
+    logits = pruned.prefill()
+    before = len(model.tokenize(QUESTION)[0])
+    stays = torch.ones(len(pruned.prompt), dtype=torch.bool)
+    stays[before : before + 36] = pruned.media.compressions[0].assignment >= 0
+    hidden, _ = plain_layers(model, pruned.prompt, 1)
+    last = model.language_model.model.layers[1]
+    rotary = model.language_model.model.rotary_emb(hidden[None], torch.arange(len(hidden))[None])
+    allowed = (torch.ones(len(hidden), len(hidden)).tril().bool() & stays)[None, None]
+    with torch.no_grad():
+        out = last(hidden[None], attention_mask=allowed, position_embeddings=rotary)
+        expected = model.language_model.lm_head(model.language_model.model.norm(out[:, -1]))
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
+
+
+def test_the_cache_has_two_lengths(read) -> None:
+    pruned = read(0.25)
+    pruned.prefill()
+    length = len(pruned.prompt)
+    assert [layer.get_seq_length() for layer in pruned.cache.layers] == [length, length - 36 + 9]
+    pruned.step(5, 0)
+    assert [layer.get_seq_length() for layer in pruned.cache.layers] == [length + 1, length + 1 - 36 + 9]
+
+
+def test_the_answer_goes_on_behind_the_whole_prompt(model, read) -> None:
+    """With all tokens, steps with the cache are those of the model."""
+    pruned = read(1.0)
+    pruned.prefill()
+    cache = DynamicCache(config=model.language_model.config)
+    with torch.no_grad():
+        model.language_model(inputs_embeds=pruned.prompt[None], past_key_values=cache, use_cache=True)
+        for place, token in enumerate((7, 9, 11)):
+            plain = model.language_model(torch.tensor([[token]]), past_key_values=cache).logits[0, -1:]
+            torch.testing.assert_close(pruned.step(token, place), plain, rtol=0, atol=1e-5)
+
+
+def test_every_way_gives_the_same_answer(model, clip, monkeypatch) -> None:
+    monkeypatch.setattr(model, "compressor", FastV(0.25, layer=1))
+    one, other = (ask(model, clip, q, generation_config=CONFIG) for q in (QUESTION, OTHER))
+    assert one.compression.num_kept == 9
+    assert not one.compression.assignment.equal(other.compression.assignment)
+    with Session(model, clip, generation_config=CONFIG) as session:
+        for expected, question in ((one, QUESTION), (other, OTHER), (one, QUESTION)):
+            found = session.ask(question)
+            assert (found.text, found.num_cached_tokens) == (expected.text, 0)
+            assert found.compression.assignment.equal(expected.compression.assignment)
+    batch = ask_batch(
+        model, [Request(clip, OTHER), Request(None, QUESTION), Request(clip, QUESTION)], None, CONFIG
+    )
+    assert [batch[0].text, batch[2].text] == [other.text, one.text]
+    assert batch[1].text == ask(model, None, QUESTION, generation_config=CONFIG).text
+    assert set(batch[0].timings_s) == set(one.timings_s)
+
+
+def test_a_ratio_of_one_is_no_compressor(model, clip, monkeypatch) -> None:
+    plain = ask(model, clip, QUESTION, generation_config=CONFIG)
+    assert isinstance(model.compressor, Identity)
+    monkeypatch.setattr(model, "compressor", FastV(1.0, layer=1))
+    assert ask(model, clip, QUESTION, generation_config=CONFIG).text == plain.text
+
+
+def test_images_share_one_budget(model, read) -> None:
+    pruned = read(0.2, media=Images(PICTURE, PICTURE.rotate(90), compress=True))
+    pruned.prefill()
+    compressions = pruned.media.compressions
+    assert sum(c.num_kept for c in compressions) == int(0.2 * sum(c.num_input for c in compressions))
+    assert [len(c.assignment) for c in compressions] == [c.num_input for c in compressions]
+
+
+def test_without_anything_to_drop_nothing_changes(model, clip, monkeypatch) -> None:
+    encoded = encode_media(model, clip, VideoConfig(), Stopwatch(model.device))
+    assert prune(model, model.tokenize(QUESTION), encoded) is None
+    monkeypatch.setattr(model, "compressor", FastV(0.5, layer=1))
+    uncompressed = encode_media(model, Images(PICTURE), VideoConfig(), Stopwatch(model.device))
+    assert prune(model, model.tokenize(QUESTION), uncompressed) is None
+
+
+@pytest.mark.parametrize("layer", [0, 2])
+def test_a_layer_that_is_not_there_is_refused(layer, read) -> None:
+    with pytest.raises(
+        InputError, match=f"drops tokens after {layer} layers, .* has 2: give a layer from 1 to 1"
+    ):
+        read(0.5, layer)
+
+
+def test_models_that_it_cannot_run_are_refused(model, read, monkeypatch) -> None:
+    monkeypatch.setattr(model.language_model, "hf_device_map", {}, raising=False)
+    with pytest.raises(InputError, match="full attention and on one device only"):
+        read(0.5)
+
+
+def test_there_are_no_logits_at_every_position(model, monkeypatch) -> None:
+    monkeypatch.setattr(model, "compressor", FastV(0.5, layer=1))
+    with pytest.raises(InputError, match="FastV drops positions"):
+        model(torch.zeros(1, 3, 75, 75), QUESTION)
