@@ -42,20 +42,15 @@ def visualize(
     with diagnostics(is_verbose=False, is_quiet=False):
         settings = load_config(config, tuple(overrides or ()))
         from llava_scissor.compression import build_compressor  # imports torch
+        from llava_scissor.generation.media import encode_media
+        from llava_scissor.generation.stopwatch import Stopwatch
         from llava_scissor.model import load_model
-        from llava_scissor.video import preprocess_frames, read_video
         from llava_scissor.visualization import write_report
 
         model = load_model(settings.model.path, settings.model.device, settings.model.dtype)
-        geometry = model.geometry
-        num_frames = settings.video.num_frames or geometry.default_num_frames
-        clip = read_video(video, num_frames, settings.video.decoder)
-        pixels = preprocess_frames(
-            clip.frames, geometry.image_size, geometry.image_mean, geometry.image_std, settings.video.resize
-        )
         model.compressor = build_compressor(settings.compression)
-        result = model.compress(*model.encode_video_with(pixels))
-        write_report(clip, result, out)
+        seen = encode_media(model, video, settings.video, Stopwatch(model.device))
+        write_report(seen.clip, seen.compressions[0], out)
         for name in ("sheet.png", "components.mp4", "sizes.png", "stats.json"):
             typer.echo(str(out / name))
 

@@ -148,9 +148,7 @@ def check_tokens(tokens: Tensor) -> None:
         )
 
 
-def check_tower(
-    tokens: Float[Tensor, "f p d"], compressor: TowerCompressor, tower: TowerState | None
-) -> TowerState:
+def check_tower(tokens: Tensor, compressor: TowerCompressor, tower: TowerState | None) -> TowerState:
     """Return the state, empty if nothing is needed and given.
 
     Raises:

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from llava_scissor.compression.baselines.divprune import DivPrune
-from llava_scissor.compression.baselines.dycoke import DyCoke
-from llava_scissor.compression.baselines.dynatok_like import DynaTokLike
-from llava_scissor.compression.baselines.evs import EVS
 from llava_scissor.compression.baselines.fastv import FastV
 from llava_scissor.compression.baselines.fastvid import FastVID
 from llava_scissor.compression.baselines.holitom import HoliTom
@@ -15,6 +12,7 @@ from llava_scissor.compression.baselines.norm import L2Norm
 from llava_scissor.compression.baselines.pooling import Pooling
 from llava_scissor.compression.baselines.prunevid import PruneVid
 from llava_scissor.compression.baselines.random import RandomTokens
+from llava_scissor.compression.baselines.temporal import EVS, DyCoke
 from llava_scissor.compression.baselines.tome import ToMe
 from llava_scissor.compression.baselines.unified import Unified
 from llava_scissor.compression.baselines.uniform import UniformFrames, UniformTokens
@@ -36,7 +34,6 @@ _PEERS: dict[str, Callable[[float], Compressor]] = {
     "evs": EVS,
     "vidcom2": VidCom2,
     "prunevid": PruneVid,
-    "dynatok_like": DynaTokLike,
     "visionzip": VisionZip,
     "fastvid": FastVID,
     "holitom": HoliTom,

@@ -20,6 +20,9 @@ _KEYS_WITH_EFFECT: dict[str, set[str]] = {
     "random": {"retention_ratio", "seed"},
 }
 _PEER_KEYS = {"retention_ratio"}
+Selecting = Literal["random", "uniform", "uniform_frames", "l2norm", "dycoke", "divprune", "evs", "vidcom2"]
+Merging = Literal["pooling", "tome", "prunevid"]
+Attentive = Literal["visionzip", "fastvid", "holitom", "unified", "fastv"]
 
 
 def _check_texts(value: object) -> tuple[str, ...]:
@@ -115,27 +118,7 @@ class ScissorConfig(Section):
 class CompressionConfig(ScissorConfig):
     """Section `compression`: which visual tokens of the video reach the language model."""
 
-    method: Literal[
-        "scissor",
-        "none",
-        "random",
-        "uniform",
-        "uniform_frames",
-        "pooling",
-        "l2norm",
-        "tome",
-        "dycoke",
-        "divprune",
-        "evs",
-        "vidcom2",
-        "prunevid",
-        "dynatok_like",
-        "visionzip",
-        "fastvid",
-        "holitom",
-        "unified",
-        "fastv",
-    ] = Field(
+    method: Literal["scissor", "none", Selecting, Merging, Attentive] = Field(
         default="scissor",
         description="scissor: semantic connected components; none: keep all tokens; the others need a "
         "retention_ratio, see docs/methods.md.",

@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -35,7 +36,7 @@ from llava_scissor.errors import ConfigError, InputError
 from llava_scissor.evaluation.measuring import describe_machine
 from llava_scissor.generation.decoding import Reply, check_context, generate
 from llava_scissor.generation.media import EncodedMedia
-from llava_scissor.generation.pruning import PrunedPrompt, prune
+from llava_scissor.generation.pruning import prune
 from llava_scissor.generation.stopwatch import Stopwatch
 from llava_scissor.model import OneVision
 from llava_scissor.video import preprocess_frames, read_video
@@ -316,10 +317,11 @@ def _answer(
     watch.lap("compression")
     media = EncodedMedia((model.append_newline(result.tokens),), compressions=(result,))
     pruned = [prompt for ids in texts if (prompt := prune(model, ids, media, compressor))]
-    replies = [_read(model, prompt) for prompt in pruned] or _reply(model, result.tokens, texts)
+    replies = [Reply(model, _SHORT_ANSWER) for _ in pruned] or _reply(model, result.tokens, texts)
+    for prompt, reply in zip(pruned, replies, strict=False):
+        deque(prompt.generate(reply), maxlen=0)
+        (result,) = prompt.media.compressions  # as many tokens for each question
     watch.lap("answer")
-    if pruned:
-        (result,) = pruned[0].media.compressions  # as many tokens for each question
     for question, reply in zip(questions, replies, strict=True):
         said = reply.text.whole(reply.ids)
         numbers = (result.num_input, result.num_kept, watch.laps_s["compression"], watch.laps_s["answer"])
@@ -339,14 +341,6 @@ def _reply(model: OneVision, tokens: Float[Tensor, "k d"], texts: Sequence[list[
     for _ in generate(model, rest, replies, cache):
         pass
     return replies
-
-
-def _read(model: OneVision, prompt: PrunedPrompt) -> Reply:
-    """Answer one question about visual tokens that the language model drops on its way."""
-    reply = Reply(model, _SHORT_ANSWER)
-    for _ in prompt.generate(reply):
-        pass
-    return reply
 
 
 @torch.inference_mode()

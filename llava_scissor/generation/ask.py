@@ -163,15 +163,9 @@ class Session:
         reply = self._reply = Reply(self._model, config)
         pruned = prune(self._model, text_ids, self.media)
         prompt = pruned.prompt if pruned else self._embed_new(text_ids)  # (L, D)
-        tokens = (
-            pruned.generate(
-                reply, watch
-            )  # what is dropped depends on the question: nothing stays in the cache
-            if pruned
-            else generate(self._model, [prompt], [reply], self._cache, watch)
-        )
-        for _ in tokens:
-            self._cached_ids = [] if pruned else [*text_ids[-1], *reply.ids[:-1]]
+        plain = generate(self._model, [prompt], [reply], self._cache, watch)
+        for _ in pruned.generate(reply, watch) if pruned else plain:  # a pruned prompt has a cache of its own
+            self._cached_ids = [*text_ids[-1], *reply.ids[:-1]]
             if piece := reply.text.next_piece(reply.ids, reply.is_done):
                 yield piece
                 if self._reply is not reply:

@@ -119,8 +119,7 @@ def _generate(model: OneVision, prepared: list[_Prepared], watch: Stopwatch) -> 
     for row, done in enumerate(prepared):
         if done.pruned:
             yield from (row for _ in done.pruned.generate(done.reply, watch))
-    rest = [row for row, done in enumerate(prepared) if not done.pruned]
+    rest = {row: done for row, done in enumerate(prepared) if not done.pruned}
     if rest:
-        prompts = [prepared[row].inputs_embeds for row in rest]
-        for i in generate(model, prompts, [prepared[row].reply for row in rest], watch=watch):
-            yield rest[i]
+        prompts, replies = zip(*((done.inputs_embeds, done.reply) for done in rest.values()), strict=True)
+        yield from (list(rest)[i] for i in generate(model, prompts, replies, watch=watch))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import torch
@@ -35,18 +35,14 @@ class PrunedPrompt:
     """
 
     def __init__(
-        self, model: OneVision, text_ids: Sequence[list[int]], media: EncodedMedia, fastv: FastV
+        self, model: OneVision, text_ids: list[list[int]], media: EncodedMedia, fastv: FastV
     ) -> None:
         config = model.language_model.config
-        if not 0 < fastv.layer < config.num_hidden_layers:
+        num_layers, is_full = config.num_hidden_layers, "sliding_attention" not in config.layer_types
+        if not 0 < fastv.layer < num_layers or not is_full or hasattr(model.language_model, "hf_device_map"):
             raise InputError(
-                f"FastV drops tokens after {fastv.layer} layers, the language model has "
-                f"{config.num_hidden_layers}: give a layer from 1 to {config.num_hidden_layers - 1}"
-            )
-        if "sliding_attention" in config.layer_types or hasattr(model.language_model, "hf_device_map"):
-            raise InputError(
-                "FastV runs the layers itself, which it can do with full attention and on one device only: choose "
-                "another compression.method, or load the model without device_map"
+                f"FastV drops tokens after {fastv.layer} of {num_layers} layers: expected 1 to {num_layers - 1}, "
+                "a language model with full attention in every layer, and no device_map"
             )
         self.prompt = model.embed(text_ids, media.visuals)
         self.media = media
@@ -83,12 +79,11 @@ class PrunedPrompt:
         watch = watch or Stopwatch(self.prompt.device)
         logits = self.prefill()
         watch.lap("prefill")
-        while True:
-            token = reply.choose(logits)
+        while not reply.is_done:
+            if reply.ids:
+                logits = self.step(reply.ids[-1], len(reply.ids) - 1)
+            reply.choose(logits)
             yield 0
-            if reply.is_done:
-                break
-            logits = self.step(token, len(reply.ids) - 1)
         watch.lap("generate")
 
     def _run(self, layers: Iterable[nn.Module], hidden: Tensor, positions: Int64[Tensor, " l"]) -> Tensor:
@@ -97,19 +92,12 @@ class PrunedPrompt:
         if hidden.shape[1] > 1:
             mask = create_causal_mask(self._model.config, hidden, attention_mask=None, past_key_values=None)
         rotary = self._model.model.rotary_emb(hidden, positions[None])
+        options = {"attention_mask": mask, "position_embeddings": rotary, "past_key_values": self.cache}
         for layer in layers:
-            hidden = layer(
-                hidden,
-                attention_mask=mask,
-                position_embeddings=rotary,
-                past_key_values=self.cache,
-                use_cache=True,
-            )
+            hidden = layer(hidden, **options, use_cache=True)
         return hidden
 
-    def _attention_of_last(
-        self, layer: nn.Module, hidden: Tensor, position: Int64[Tensor, " one"]
-    ) -> Float32[Tensor, " l"]:
+    def _attention_of_last(self, layer: nn.Module, hidden: Tensor, position: Tensor) -> Float32[Tensor, " l"]:
         """Return the attention of the last position in a layer that has run, mean over heads."""
         block = layer.self_attn
         keys = self.cache.layers[block.layer_idx].keys[0]  # (H_kv, L, D_h)
@@ -125,10 +113,7 @@ class PrunedPrompt:
 
 
 def prune(
-    model: OneVision,
-    text_ids: Sequence[list[int]],
-    media: EncodedMedia,
-    compressor: Compressor | None = None,
+    model: OneVision, text_ids: list[list[int]], media: EncodedMedia, compressor: Compressor | None = None
 ) -> PrunedPrompt | None:
     """Return the prompt for a language model that drops visual tokens; None if there is nothing to drop.
 
@@ -142,12 +127,11 @@ def prune(
         InputError: the language model cannot drop tokens where the compressor asks for it.
     """
     fastv = compressor or model.compressor
-    if not isinstance(fastv, FastV) or not media.compressions:
-        return None
-    return PrunedPrompt(model, text_ids, media, fastv)
+    is_pruned = isinstance(fastv, FastV) and media.compressions
+    return PrunedPrompt(model, text_ids, media, fastv) if is_pruned else None
 
 
-def _visual_positions(text_ids: Sequence[list[int]], media: EncodedMedia) -> Int64[Tensor, " n"]:
+def _visual_positions(text_ids: list[list[int]], media: EncodedMedia) -> Int64[Tensor, " n"]:
     """Return the positions of all visual tokens in the prompt, newlines left out."""
     positions, start = [], 0
     for ids, visual, compression in zip(text_ids[:-1], media.visuals, media.compressions, strict=True):

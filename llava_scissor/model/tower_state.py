@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import SiglipVisionModel
 
@@ -38,13 +38,9 @@ def watch_last_block(tower: SiglipVisionModel, needs: Needs) -> Iterator[list[To
         queries, keys = (
             proj(hidden).unflatten(-1, (-1, block.head_dim)) for proj in (block.q_proj, block.k_proj)
         )  # (F, S, H, D_k)
-        received = [attention_received(q, k) for q, k in zip(queries, keys, strict=True)]
-        seen.append(
-            TowerState(
-                torch.stack(received) if needs.attention else None,
-                keys.mean(2, dtype=torch.float32) if needs.keys else None,
-            )
-        )
+        received = torch.stack([attention_received(q, k) for q, k in zip(queries, keys, strict=True)])
+        mean_keys = keys.mean(2, dtype=torch.float32)
+        seen.append(TowerState(received if needs.attention else None, mean_keys if needs.keys else None))
 
     handle = tower.encoder.layers[-1].self_attn.register_forward_pre_hook(read, with_kwargs=True)
     try:
@@ -53,10 +49,8 @@ def watch_last_block(tower: SiglipVisionModel, needs: Needs) -> Iterator[list[To
         handle.remove()
 
 
-def attention_received(
-    queries: Float[Tensor, "s h k"], keys: Float[Tensor, "s h k"]
-) -> Float32[Tensor, " s"]:
-    """Return the mean attention that each patch of a frame receives, over heads and queries; they add up to 1.
+def attention_received(queries: Float[Tensor, "s h k"], keys: Float[Tensor, "s h k"]) -> Tensor:
+    """Return the mean attention that each patch of a frame receives (s,), over heads and queries; it sums to 1.
 
     Cost: memory for the attention of one frame, H * S^2 numbers.
     """

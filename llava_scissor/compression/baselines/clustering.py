@@ -5,16 +5,14 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32
 from torch import Tensor
 
 ROWS_EACH = 2**10
 """Rows of the matrix of distances looked at a time where a copy is needed."""
 
 
-def peak_scores(
-    points: Float32[Tensor, "n d"], num_neighbours: int
-) -> tuple[Float32[Tensor, " n"], Float32[Tensor, "n n"]]:
+def peak_scores(points: Float32[Tensor, "n d"], num_neighbours: int) -> tuple[Tensor, Tensor]:
     """Score points by density times distance to the nearest denser point.
 
     Args:
@@ -46,13 +44,11 @@ def peak_scores(
     return density + to_denser.log() / 2, apart
 
 
-def density_peaks(
-    points: Float32[Tensor, "n d"], count: int, num_neighbours: int
-) -> tuple[Int64[Tensor, " c"], Int64[Tensor, " n"]]:
+def density_peaks(points: Float32[Tensor, "n d"], count: int, num_neighbours: int) -> tuple[Tensor, Tensor]:
     """Cluster points around the `count` best of `peak_scores`, 1 <= count <= n.
 
     Returns:
-        Ascending indices of the centres, and for each point the number of the nearest centre.
+        Ascending indices of the centres (count,), and for each point the number of the nearest centre (n,).
     """
     scores, apart = peak_scores(points, num_neighbours)
     centres = scores.argsort(descending=True, stable=True)[:count].sort().values

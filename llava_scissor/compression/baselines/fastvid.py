@@ -6,19 +6,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float32
 from torch import Tensor
 from torch.nn import functional
 
 from llava_scissor.compression.baselines.clustering import peak_scores, segments
-from llava_scissor.compression.baselines.selection import (
-    ExactBudget,
-    collect,
-    even_shares,
-    top,
-    top_per_frame,
-    weighted_shares,
-)
+from llava_scissor.compression.baselines.selection import ExactBudget, Survivors, top, top_per_frame
+from llava_scissor.compression.baselines.shares import even_shares, weighted_shares
 from llava_scissor.compression.baselines.tome import best_partners
 from llava_scissor.compression.merging import sum_by_label
 from llava_scissor.compression.protocol import CompressionResult, Needs, TowerState
@@ -61,33 +55,28 @@ class FastVID(ExactBudget):
         frames = (tokens.mean(1, dtype=torch.float32) if tower.frame is None else tower.frame).float()
         parts = segments(functional.cosine_similarity(frames[:-1], frames[1:]), self.num_segments, self.tau)
         num_salient, num_centres = self._shares(parts, even_shares(count, num_frames), size)
-        flat, unit = tokens.flatten(0, 1), unit.flatten(0, 1)
-        owner = torch.full((len(flat),), -1, device=flat.device)
-        salient = top_per_frame(saliency, num_salient)
-        owner[salient] = salient
-        frame = (owner < 0).nonzero().flatten() // size
-        values, rest = flat.clone(), (owner < 0).nonzero().flatten()
-        nearest = unit.new_full((len(flat),), -torch.inf)
+        survivors, unit = Survivors(tokens), unit.flatten(0, 1)
+        flat = survivors.flat
+        survivors.add(top_per_frame(saliency, num_salient))
+        rest = survivors.is_free.nonzero().flatten()
+        nearest, frame = unit.new_full((len(flat),), -torch.inf), rest // size
         for start, stop in parts:
             members = rest[(frame >= start) & (frame < stop)]
-            for anchor in range(start, stop):
-                if num_centres[anchor]:
-                    own = rest[frame == anchor]
-                    score, _ = peak_scores(flat[own].float(), self.num_neighbours)
-                    centres = own[top(score, num_centres[anchor])]
-                    similarity, label = best_partners(unit[members], unit[centres])
-                    place = torch.searchsorted(members, centres)
-                    label[place] = torch.arange(len(centres), device=label.device)
-                    similarity[place] = torch.inf
-                    values[centres] = self._blend(flat[members], flat[centres], label).to(values.dtype)
-                    is_nearer = similarity > nearest[members]
-                    owner[members[is_nearer]] = centres[label[is_nearer]]
-                    nearest[members] = torch.maximum(nearest[members], similarity)
-        return collect(tokens, values, owner)
+            for anchor in (f for f in range(start, stop) if num_centres[f]):
+                own = rest[frame == anchor]
+                score, _ = peak_scores(flat[own].float(), self.num_neighbours)
+                centres = own[top(score, num_centres[anchor])]
+                similarity, label = best_partners(unit[members], unit[centres])
+                place = torch.searchsorted(members, centres)
+                label[place] = torch.arange(len(centres), device=label.device)
+                similarity[place] = torch.inf
+                is_nearer = similarity > nearest[members]
+                values = self._blend(flat[members], flat[centres], label)
+                survivors.add(centres, values, members[is_nearer], label[is_nearer])
+                nearest[members] = torch.maximum(nearest[members], similarity)
+        return survivors.result()
 
-    def _shares(
-        self, parts: list[tuple[int, int]], shares: list[int], size: int
-    ) -> tuple[list[int], list[int]]:
+    def _shares(self, parts: list[tuple[int, int]], shares: list[int], size: int) -> tuple[list, list]:
         """Return salient tokens and centres of every frame."""
         context = [int(self.context * share) for share in shares]
         salient = [share - merged for share, merged in zip(shares, context, strict=True)]
@@ -103,9 +92,7 @@ class FastVID(ExactBudget):
             salient[start:stop] = [n + more for n, more in zip(salient[start:stop], spare, strict=True)]
         return salient, centres
 
-    def _blend(
-        self, rows: Float[Tensor, "n d"], centres: Float[Tensor, "c d"], label: Int64[Tensor, " n"]
-    ) -> Float32[Tensor, "c d"]:
+    def _blend(self, rows: Tensor, centres: Tensor, label: Tensor) -> Float32[Tensor, "c d"]:
         total, num_members = sum_by_label(rows, label, len(centres))
         weight = (1 / (num_members + 1)).clamp(min=self.beta)
         return weight * centres.float() + (1 - weight) * total / num_members

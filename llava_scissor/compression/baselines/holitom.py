@@ -11,14 +11,8 @@ from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
 from llava_scissor.compression.baselines.clustering import density_peaks
-from llava_scissor.compression.baselines.selection import (
-    ExactBudget,
-    collect,
-    distance,
-    top,
-    weighted_shares,
-)
-from llava_scissor.compression.baselines.windows import Group, enough_groups, static_and_dynamic
+from llava_scissor.compression.baselines.selection import ExactBudget, Survivors, distance, top
+from llava_scissor.compression.baselines.windows import Group, enough_groups, share_out, static_and_dynamic
 from llava_scissor.compression.merging import sum_by_label
 from llava_scissor.compression.protocol import CompressionResult, Needs, TowerState
 
@@ -48,31 +42,21 @@ class HoliTom(ExactBudget):
 
     def _keep(self, tokens: Tensor, unit: Tensor, count: int, tower: TowerState) -> CompressionResult:
         assert tower.attention is not None
-        flat, attention = tokens.flatten(0, 1), tower.attention.flatten()
+        survivors, attention = Survivors(tokens), tower.attention.flatten()
         similarity = 1 - distance(unit[:-1], unit[1:])  # (F - 1, P)
         groups = enough_groups(partial(_groups, similarity, tokens.shape[1]), self.tau, count)
-        sizes = [group.shape[1] for group in groups]
-        values, kept = flat.clone(), []
-        owner = torch.full((len(flat),), -1, device=flat.device)
-        for group, share in zip(groups, weighted_shares(count, sizes, sizes), strict=True):
+        for group, share in share_out(groups, count):
             is_dynamic = len(group) == 1
             num_chosen = round(share * (1 - self.context)) if is_dynamic else 0
-            chosen = top(attention[group[0]], num_chosen)
-            owner[group[0, chosen]] = group[0, chosen]
-            kept.append(group[0, chosen])
+            chosen = group[0, top(attention[group[0]], num_chosen)]
+            survivors.add(chosen)
             if share > num_chosen:
-                is_left = torch.ones(group.shape[1], dtype=torch.bool, device=flat.device)
-                is_left[chosen] = False
-                kept.append(self._merge(group[:, is_left], share - num_chosen, flat, values, owner))
-        return collect(tokens, values, owner, torch.cat(kept))
-
-    def _merge(self, group: Group, count: int, flat: Tensor, values: Tensor, owner: Tensor) -> Tensor:
-        rows = flat[group].float().mean(0)  # (n, D)
-        centres, label = density_peaks(rows, count, self.num_neighbours)
-        places = group[0, centres]
-        owner[group] = places[label].expand_as(group)
-        values[places] = blend(rows, centres, label, self.beta).to(values.dtype)
-        return places
+                rest = group[:, survivors.is_free[group[0]]]
+                rows = survivors.flat[rest].float().mean(0)  # (n, D)
+                centres, label = density_peaks(rows, share - num_chosen, self.num_neighbours)
+                values = blend(rows, centres, label, self.beta)
+                survivors.add(rest[0, centres], values, rest, label.expand_as(rest))
+        return survivors.result(is_sorted=False)
 
 
 def blend(

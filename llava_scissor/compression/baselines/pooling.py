@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from llava_scissor.compression.baselines.selection import even_shares
+from llava_scissor.compression.baselines.shares import even_shares
 from llava_scissor.compression.merging import mean_by_label
 from llava_scissor.compression.protocol import CompressionResult, budget, check_tokens, summarize
 from llava_scissor.errors import InputError

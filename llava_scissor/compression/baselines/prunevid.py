@@ -10,8 +10,8 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from llava_scissor.compression.baselines.clustering import density_peaks
-from llava_scissor.compression.baselines.selection import ExactBudget, collect, weighted_shares
-from llava_scissor.compression.baselines.windows import enough_groups, static_and_dynamic
+from llava_scissor.compression.baselines.selection import ExactBudget, Survivors
+from llava_scissor.compression.baselines.windows import enough_groups, share_out, static_and_dynamic
 from llava_scissor.compression.merging import mean_by_label
 from llava_scissor.compression.protocol import CompressionResult, TowerState
 
@@ -36,7 +36,7 @@ class PruneVid(ExactBudget):
     num_neighbours: int = 7
 
     def _keep(self, tokens: Tensor, unit: Tensor, count: int, tower: TowerState) -> CompressionResult:
-        flat, frames = tokens.flatten(0, 1), tokens.float().mean(1)
+        survivors, frames = Survivors(tokens), tokens.float().mean(1)
         num_windows = max(1, int(self.window_ratio * len(frames)))
         _, label = density_peaks(frames, num_windows, self.num_neighbours)
         windows = [(*w, _steadiness(unit[slice(*w)])) for w in contiguous_windows(label.tolist())]
@@ -45,17 +45,12 @@ class PruneVid(ExactBudget):
             self.tau,
             count,
         )
-        sizes = [group.shape[1] for group in groups]
-        values = torch.zeros_like(flat, dtype=torch.float32)
-        owner, kept = torch.full((len(flat),), -1, device=flat.device), []
-        for group, share in zip(groups, weighted_shares(count, sizes, sizes), strict=True):
-            if share:
-                rows = flat[group].float().mean(0)  # (n, D)
-                centres, label = density_peaks(rows, share, self.num_neighbours)
-                kept.append(group[0, centres])
-                owner[group] = kept[-1][label].expand_as(group)
-                values[kept[-1]] = mean_by_label(rows, label, share)
-        return collect(tokens, values, owner, torch.cat(kept))
+        for group, share in share_out(groups, count):
+            rows = survivors.flat[group].float().mean(0)  # (n, D)
+            centres, label = density_peaks(rows, share, self.num_neighbours)
+            values = mean_by_label(rows, label, share)
+            survivors.add(group[0, centres], values, group, label.expand_as(group))
+        return survivors.result(is_sorted=False)
 
 
 def _steadiness(unit: Float32[Tensor, "w p d"]) -> Float32[Tensor, " p"]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -56,14 +54,11 @@ class ExactBudget(ABC):
         return Identity()(tokens) if count == num_input else self._keep(tokens, unit, count, tower)
 
     @abstractmethod
-    def _keep(
-        self,
-        tokens: Float[Tensor, "f p d"],
-        unit: Float32[Tensor, "f p d"],
-        count: int,
-        tower: TowerState,
-    ) -> CompressionResult:
-        """Keep exactly `count` tokens, fewer than there are; `unit` has them at unit length, zero ones at zero."""
+    def _keep(self, tokens: Tensor, unit: Tensor, count: int, tower: TowerState) -> CompressionResult:
+        """Keep exactly `count` tokens (F, P, D), fewer than there are.
+
+        `unit` has them at unit length in float32, zero ones at zero; `tower` has what is needed.
+        """
 
 
 def select(tokens: Float[Tensor, "f p d"], kept: Int64[Tensor, " k"]) -> CompressionResult:
@@ -74,27 +69,46 @@ def select(tokens: Float[Tensor, "f p d"], kept: Int64[Tensor, " k"]) -> Compres
     return summarize(tokens, flat[kept], assignment, assignment)
 
 
-def collect(
-    tokens: Float[Tensor, "f p d"],
-    values: Float[Tensor, "n d"],
-    owner: Int64[Tensor, " n"],
-    kept: Int64[Tensor, " k"] | None = None,
-) -> CompressionResult:
-    """Keep the tokens that own themselves.
+class Survivors:
+    """The tokens that are kept, and which of the others are merged into each; starts with none.
 
-    Args:
-        tokens: the video.
-        values: what each of them becomes; only the rows of those that are kept count.
-        owner: for each token the one that it is merged into, -1 if it is dropped.
-        kept: those that own themselves in the order in which they are to stand; None for ascending.
+    Attributes:
+        flat: all tokens (N, D).
+        is_free: which of them are neither kept nor merged (N,).
     """
-    everyone = torch.arange(len(owner), device=owner.device)
-    if kept is None:
-        kept = (owner == everyone).nonzero().flatten()
-    number = torch.full_like(owner, -1)
-    number[kept] = everyone[: len(kept)]
-    component = number[owner].where(owner >= 0, -1)
-    return summarize(tokens, values[kept].to(tokens.dtype), component, component)
+
+    def __init__(self, tokens: Float[Tensor, "f p d"]) -> None:
+        self.flat = tokens.flatten(0, 1)
+        self.is_free = torch.ones_like(self.flat[:, 0], dtype=torch.bool)
+        self._tokens = tokens
+        self._owner = torch.full_like(self.is_free, -1, dtype=torch.int64)
+        self._kept: list[tuple[Tensor, Tensor]] = []
+
+    def add(self, kept: Tensor, values: Tensor | None = None, *merged: Int64[Tensor, "*m"]) -> None:
+        """Keep tokens.
+
+        Args:
+            kept: their indices (K,).
+            values: what they become (K, D); None for what they are.
+            merged: indices of tokens that are merged into them, and for each of these the number of a kept one.
+        """
+        self._kept.append((kept, self.flat[kept] if values is None else values.to(self.flat.dtype)))
+        self._owner[kept] = kept
+        if merged:
+            members, label = merged
+            self._owner[members] = kept[label]
+        self.is_free = self._owner < 0
+
+    def result(self, is_sorted: bool = True) -> CompressionResult:
+        """Return the kept tokens by index, or else in the order in which they were added."""
+        kept, values = (torch.cat(parts) for parts in zip(*self._kept, strict=True))
+        if is_sorted:
+            kept, order = kept.sort()
+            values = values[order]
+        number = torch.full_like(self._owner, -1)
+        number[kept] = torch.arange(len(kept), device=kept.device)
+        component = number[self._owner].masked_fill(self.is_free, -1)
+        return summarize(self._tokens, values, component, component)
 
 
 def top(scores: Float[Tensor, " n"], count: int) -> Int64[Tensor, " k"]:
@@ -108,57 +122,7 @@ def top_per_frame(scores: Float[Tensor, "f p"], shares: Sequence[int]) -> Int64[
     return (rank < rank.new_tensor(shares)[:, None]).flatten().nonzero().flatten()
 
 
-def distance(
-    left: Float32[Tensor, "*batch d"], right: Float32[Tensor, "*batch d"]
-) -> Float32[Tensor, "*batch"]:
+def distance(left: Float32[Tensor, "*b d"], right: Float32[Tensor, "*b d"]) -> Float32[Tensor, "*b"]:
     """Return 1 - cosine of unit vectors row by row: exactly 0 for equal ones, 1 where one is zero."""
     apart = (left - right).square().sum(-1) / 2
     return apart.masked_fill(~(left.any(-1) & right.any(-1)), 1.0)
-
-
-def even_shares(total: int, count: int) -> list[int]:
-    """Split `total` into `count` integers that differ by at most one, the larger ones spread evenly."""
-    bounds = [(2 * i * total + count) // (2 * count) for i in range(count + 1)]
-    return [high - low for low, high in pairwise(bounds)]
-
-
-def even_positions(size: int, count: int) -> list[int]:
-    """Return `count` distinct positions spread over 0..size-1, for count <= size."""
-    return [(2 * i + 1) * size // (2 * count) for i in range(count)]
-
-
-def weighted_shares(
-    total: int, weights: Sequence[float | int], caps: Sequence[int], at_least: int = 0
-) -> list[int]:
-    """Split `total` in proportion to weights: largest remainders, nobody above its cap.
-
-    Args:
-        total: at most the sum of the caps.
-        weights: not negative; all zero for equal ones.
-        caps: the largest share of each.
-        at_least: what each gets first; nothing if `total` is too small for that.
-
-    Returns:
-        Integers that add up to `total`; of equal remainders the lowest index gains.
-    """
-    shares = [min(at_least, cap) for cap in caps]
-    if sum(shares) > total:
-        shares = [0] * len(caps)
-    exact = [Fraction(weight) for weight in weights]
-    hungry, rest = list(range(len(caps))), total - sum(shares)
-    while True:
-        weight = sum(exact[i] for i in hungry)
-        quota = {i: rest * exact[i] / weight if weight else Fraction(rest, len(hungry)) for i in hungry}
-        full = [i for i in hungry if quota[i] >= caps[i] - shares[i]]
-        if not full:
-            break
-        for i in full:
-            rest -= caps[i] - shares[i]
-            shares[i] = caps[i]
-            hungry.remove(i)
-    for i in hungry:
-        shares[i] += int(quota[i])
-    rest -= sum(int(quota[i]) for i in hungry)
-    for i in sorted(hungry, key=lambda i: int(quota[i]) - quota[i])[:rest]:
-        shares[i] += 1
-    return shares

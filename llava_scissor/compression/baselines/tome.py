@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from llava_scissor.compression.baselines.selection import ExactBudget, collect
+from llava_scissor.compression.baselines.selection import ExactBudget, Survivors
 from llava_scissor.compression.merging import mean_by_label
 from llava_scissor.compression.protocol import CompressionResult, TowerState
 from llava_scissor.compression.similarity import directions
@@ -28,28 +28,26 @@ class ToMe(ExactBudget):
     """
 
     def _keep(self, tokens: Tensor, unit: Tensor, count: int, tower: TowerState) -> CompressionResult:
-        flat = tokens.flatten(0, 1)
-        owner = torch.arange(len(flat), device=flat.device)
-        left, values = owner, flat.float()
+        survivors = Survivors(tokens)
+        flat, everyone = survivors.flat, torch.arange(len(survivors.flat), device=tokens.device)
+        left = label = everyone
+        values, owner = flat.float(), everyone
         while len(left) > count:
             rows = directions(values).unit
             similarity, partner = best_partners(rows[0::2], rows[1::2])
             num_merged = min(len(left) // 2, len(left) - count)
             merged = similarity.argsort(descending=True, stable=True)[:num_merged]
-            into = torch.arange(len(flat), device=flat.device)
+            into = everyone.clone()
             into[left[0::2][merged]] = left[1::2][partner[merged]]
             owner = into[owner]
             left, label = owner.unique(return_inverse=True)
             values = mean_by_label(flat, label, len(left))
-        full = torch.zeros_like(flat, dtype=torch.float32)
-        full[left] = values
-        return collect(tokens, full, owner)
+        survivors.add(left, values, everyone, label)
+        return survivors.result()
 
 
-def best_partners(
-    rows: Float32[Tensor, "a d"], others: Float32[Tensor, "b d"]
-) -> tuple[Float32[Tensor, " a"], Tensor]:
-    """Return for each row its highest similarity to one of the others, and which that is (ties: the first)."""
+def best_partners(rows: Float32[Tensor, "a d"], others: Float32[Tensor, "b d"]) -> tuple[Tensor, Tensor]:
+    """Return for each row its highest similarity to the others (a,), and which has it (ties: the first)."""
     similarity = rows @ others.T
     partner = similarity.argmax(1)
     return similarity.gather(1, partner[:, None])[:, 0], partner

@@ -10,7 +10,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from llava_scissor.compression.baselines.clustering import density_peaks
-from llava_scissor.compression.baselines.selection import ExactBudget, collect
+from llava_scissor.compression.baselines.selection import ExactBudget, Survivors
 from llava_scissor.compression.merging import mean_by_label
 from llava_scissor.compression.protocol import CompressionResult, Needs, TowerState
 
@@ -40,21 +40,16 @@ class Unified(ExactBudget):
 
     def _keep(self, tokens: Tensor, unit: Tensor, count: int, tower: TowerState) -> CompressionResult:
         assert tower.attention is not None
-        flat = tokens.flatten(0, 1)
-        order = tower.attention.flatten().argsort(descending=True, stable=True)
-        pool = order[
-            pick_unlike(unit.flatten(0, 1)[order], count - round(self.cluster_ratio * count), self.tau)
-        ]
-        values, owner = flat.clone(), torch.full((len(flat),), -1, device=flat.device)
-        owner[pool] = pool
-        rest = (owner < 0).nonzero().flatten()
-        num_clusters = count - len(pool)
-        if num_clusters:
-            rows = flat[rest].float()
-            centres, label = density_peaks(rows, num_clusters, self.num_neighbours)
-            owner[rest] = rest[centres][label]
-            values[rest[centres]] = mean_by_label(rows, label, num_clusters).to(values.dtype)
-        return collect(tokens, values, owner)
+        survivors, order = Survivors(tokens), tower.attention.flatten().argsort(descending=True, stable=True)
+        for_pool = count - round(self.cluster_ratio * count)
+        pool = order[pick_unlike(unit.flatten(0, 1)[order], for_pool, self.tau)]
+        survivors.add(pool)
+        if count > len(pool):
+            rest = survivors.is_free.nonzero().flatten()
+            rows = survivors.flat[rest].float()
+            centres, label = density_peaks(rows, count - len(pool), self.num_neighbours)
+            survivors.add(rest[centres], mean_by_label(rows, label, len(centres)), rest, label)
+        return survivors.result()
 
 
 def pick_unlike(unit: Float32[Tensor, "n d"], at_most: int, tau: float) -> Int64[Tensor, " k"]:

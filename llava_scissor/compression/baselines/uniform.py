@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from llava_scissor.compression.baselines.selection import even_positions, even_shares, select
+from llava_scissor.compression.baselines.selection import select
+from llava_scissor.compression.baselines.shares import even_positions, even_shares
 from llava_scissor.compression.protocol import CompressionResult, budget, check_tokens
 
 
@@ -28,9 +30,7 @@ class UniformTokens:
         """Compress one video."""
         check_tokens(tokens)
         num_frames, size, _ = tokens.shape
-        shares = even_shares(budget(self.retention_ratio, num_frames * size), num_frames)
-        kept = [f * size + p for f, share in enumerate(shares) for p in even_positions(size, share)]
-        return select(tokens, torch.tensor(kept, device=tokens.device))
+        return _spread(tokens, range(num_frames), budget(self.retention_ratio, num_frames * size))
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ class UniformFrames:
         check_tokens(tokens)
         num_frames, size, _ = tokens.shape
         target = budget(self.retention_ratio, num_frames * size)
-        frames = even_positions(num_frames, -(-target // size))
-        shares = even_shares(target, len(frames))
-        kept = [
-            frame * size + position
-            for frame, share in zip(frames, shares, strict=True)
-            for position in even_positions(size, share)
-        ]
-        return select(tokens, torch.tensor(kept, device=tokens.device))
+        return _spread(tokens, even_positions(num_frames, -(-target // size)), target)
+
+
+def _spread(tokens: Tensor, frames: Sequence[int], target: int) -> CompressionResult:
+    """Keep an even share of each of some frames, evenly spread in it."""
+    size, shares = tokens.shape[1], even_shares(target, len(frames))
+    kept = [f * size + p for f, n in zip(frames, shares, strict=True) for p in even_positions(size, n)]
+    return select(tokens, torch.tensor(kept, device=tokens.device))

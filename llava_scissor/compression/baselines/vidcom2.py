@@ -9,12 +9,8 @@ from jaxtyping import Float32
 from torch import Tensor
 from torch.nn import functional
 
-from llava_scissor.compression.baselines.selection import (
-    ExactBudget,
-    select,
-    top_per_frame,
-    weighted_shares,
-)
+from llava_scissor.compression.baselines.selection import ExactBudget, select, top_per_frame
+from llava_scissor.compression.baselines.shares import weighted_shares
 from llava_scissor.compression.protocol import CompressionResult, TowerState
 
 _WIDTHS = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0)

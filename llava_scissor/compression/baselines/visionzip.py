@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from llava_scissor.compression.baselines.selection import ExactBudget, collect, even_shares, top
+from llava_scissor.compression.baselines.selection import ExactBudget, Survivors, top
+from llava_scissor.compression.baselines.shares import even_shares
 from llava_scissor.compression.baselines.tome import best_partners
 from llava_scissor.compression.merging import mean_by_label
 from llava_scissor.compression.protocol import CompressionResult, Needs, TowerState
@@ -35,24 +36,17 @@ class VisionZip(ExactBudget):
     def _keep(self, tokens: Tensor, unit: Tensor, count: int, tower: TowerState) -> CompressionResult:
         assert tower.attention is not None
         assert tower.keys is not None
-        size, flat = tokens.shape[1], tokens.flatten(0, 1)
-        keys = functional.normalize(tower.keys.float(), dim=-1, eps=1e-12)
-        values, kept = flat.clone(), []
-        owner = torch.full((len(flat),), -1, device=flat.device)
-        for frame, share in enumerate(even_shares(count, len(tokens))):
+        survivors, index = Survivors(tokens), torch.arange(tokens[..., 0].numel(), device=tokens.device)
+        keys = functional.normalize(tower.keys.float(), dim=-1, eps=1e-12).flatten(0, 1)
+        shares = even_shares(count, len(tokens))
+        for frame, attention, share in zip(index.view(len(tokens), -1), tower.attention, shares, strict=True):
             num_dominant = min(share, max(1, round(share * self.dominant)))
-            chosen = top(tower.attention[frame], num_dominant) + frame * size
-            owner[chosen] = chosen
-            kept.append(chosen)
-            if share > num_dominant:
-                rest = (owner[frame * size : (frame + 1) * size] < 0).nonzero().flatten()
-                num_merged = share - num_dominant
-                places = torch.arange(num_merged, device=flat.device) * (len(rest) // num_merged)
-                targets = rest[places]
-                _, label = best_partners(keys[frame, rest], keys[frame, targets])
-                label[places] = torch.arange(num_merged, device=flat.device)
-                rest, targets = rest + frame * size, targets + frame * size
-                owner[rest] = targets[label]
-                values[targets] = mean_by_label(flat[rest], label, num_merged).to(values.dtype)
-                kept.append(targets)
-        return collect(tokens, values, owner, torch.cat(kept))
+            survivors.add(frame[top(attention, num_dominant)])
+            if num_merged := share - num_dominant:
+                rest = frame[survivors.is_free[frame]]
+                places = torch.arange(num_merged, device=tokens.device) * (len(rest) // num_merged)
+                _, label = best_partners(keys[rest], keys[rest[places]])
+                label[places] = torch.arange(num_merged, device=tokens.device)
+                values = mean_by_label(survivors.flat[rest], label, num_merged)
+                survivors.add(rest[places], values, rest, label)
+        return survivors.result(is_sorted=False)

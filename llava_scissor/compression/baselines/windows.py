@@ -8,7 +8,9 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-Group = Int64[Tensor, "w n"]
+from llava_scissor.compression.baselines.shares import weighted_shares
+
+Group = Int64[Tensor, "_w _n"]
 """Rows to choose from; each column lists the frame-major indices of the tokens whose mean the row is."""
 
 _STEP = 0.05
@@ -21,6 +23,13 @@ def enough_groups(groups_at: Callable[[float], list[Group]], tau: float, count: 
         if sum(group.shape[1] for group in groups) >= count:
             return groups
         tau += _STEP
+
+
+def share_out(groups: list[Group], count: int) -> list[tuple[Group, int]]:
+    """Split a budget over groups in proportion to their rows; groups that get nothing are left out."""
+    sizes = [group.shape[1] for group in groups]
+    shares = weighted_shares(count, sizes, sizes)
+    return [(group, share) for group, share in zip(groups, shares, strict=True) if share]
 
 
 def static_and_dynamic(windows: Iterable[tuple[int, int, Bool[Tensor, " p"]]]) -> list[Group]:

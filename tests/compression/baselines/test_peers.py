@@ -7,13 +7,11 @@ import torch
 
 from llava_scissor.compression import Compressor, Identity
 from llava_scissor.compression.baselines.divprune import DivPrune
-from llava_scissor.compression.baselines.dycoke import DyCoke
-from llava_scissor.compression.baselines.dynatok_like import DynaTokLike
-from llava_scissor.compression.baselines.evs import EVS
 from llava_scissor.compression.baselines.fastvid import FastVID
 from llava_scissor.compression.baselines.holitom import HoliTom
 from llava_scissor.compression.baselines.norm import L2Norm
 from llava_scissor.compression.baselines.prunevid import PruneVid
+from llava_scissor.compression.baselines.temporal import EVS, DyCoke
 from llava_scissor.compression.baselines.tome import ToMe
 from llava_scissor.compression.baselines.unified import Unified
 from llava_scissor.compression.baselines.vidcom2 import VidCom2
@@ -24,7 +22,7 @@ from tests.compression.baselines.budgets import SIZE, counts
 from tests.compression.checks import assert_same_bytes
 from tests.compression.draws import constant, draw, gaussian, ratio_of, smooth, with_zeros
 
-SELECTING = [L2Norm, DyCoke, DivPrune, EVS, VidCom2, DynaTokLike]
+SELECTING = [L2Norm, DyCoke, DivPrune, EVS, VidCom2]
 MERGING = [ToMe, PruneVid, VisionZip, FastVID, HoliTom, Unified]
 ATTENTIVE = [VisionZip, FastVID, HoliTom, Unified]
 every_method = pytest.mark.parametrize("method", [*SELECTING, *MERGING])

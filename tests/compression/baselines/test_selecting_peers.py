@@ -6,10 +6,8 @@ import pytest
 import torch
 
 from llava_scissor.compression.baselines.divprune import DivPrune, farthest_first
-from llava_scissor.compression.baselines.dycoke import DyCoke
-from llava_scissor.compression.baselines.dynatok_like import DynaTokLike
-from llava_scissor.compression.baselines.evs import EVS
 from llava_scissor.compression.baselines.norm import L2Norm
+from llava_scissor.compression.baselines.temporal import EVS, DyCoke
 from llava_scissor.compression.baselines.uniform import UniformFrames
 from llava_scissor.compression.baselines.vidcom2 import VidCom2
 from llava_scissor.compression.similarity import directions
@@ -145,26 +143,3 @@ def test_vidcom2_by_loops():
                     torch.tensor(-squared / (2 * a)).exp() for a in (1 / 8, 1 / 4, 1 / 2, 1, 2)
                 )
         assert score[stays[frame]].max() <= score[~stays[frame]].min()
-
-
-def test_dynatok_like_gives_a_repeated_frame_no_more_than_the_first_time():
-    one, other = draw(gaussian, 2, SIZE, 6)
-    per_frame = kept(DynaTokLike, torch.stack([one, one, other, other, one]), 20).sum(1).tolist()
-    assert per_frame[1] <= per_frame[0]
-    assert per_frame[3] <= per_frame[2]
-
-
-def test_dynatok_like_without_memory_and_diversity_is_the_highest_activation():
-    video = draw(gaussian, 3, SIZE, 6)
-    stays = kept(DynaTokLike, video, 12, penalty=0.0, use_diversity=False)
-    activation = video.abs().mean(-1)
-    for frame in range(3):
-        assert activation[frame, stays[frame]].min() >= activation[frame, ~stays[frame]].max()
-
-
-def test_dynatok_like_goes_on_to_other_places():
-    video = draw(gaussian, 1, SIZE, 6).expand(6, SIZE, 6)
-    stays = kept(DynaTokLike, video, 12, use_diversity=False, penalty=1.0, memory=0.5)
-    assert (stays[0] != stays[1]).any()
-    still = kept(DynaTokLike, video, 12, use_diversity=False, penalty=0.0)
-    assert torch.equal(still.any(0), still[0])

@@ -7,15 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava_scissor.compression.baselines.selection import (
-    distance,
-    even_positions,
-    even_shares,
-    select,
-    top,
-    top_per_frame,
-    weighted_shares,
-)
+from llava_scissor.compression.baselines.selection import distance, select, top, top_per_frame
+from llava_scissor.compression.baselines.shares import even_positions, even_shares, weighted_shares
 from tests.compression.draws import draw, gaussian
 
 

@@ -1,4 +1,4 @@
-"""Keep a frame of every window, and of the others what differs from an earlier one."""
+"""Keep what differs from an earlier frame, place by place: EVS and DyCoke."""
 
 from __future__ import annotations
 
@@ -7,15 +7,26 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from llava_scissor.compression.baselines.selection import (
-    ExactBudget,
-    distance,
-    even_positions,
-    even_shares,
-    select,
-    top_per_frame,
-)
+from llava_scissor.compression.baselines.selection import ExactBudget, distance, select, top, top_per_frame
+from llava_scissor.compression.baselines.shares import even_positions, even_shares
 from llava_scissor.compression.protocol import CompressionResult, TowerState
+
+
+@dataclass(frozen=True)
+class EVS(ExactBudget):
+    """Keep the first frame, and the tokens least similar to the one at the same place in the frame before.
+
+    With fewer tokens than a frame has: evenly spread ones of the first frame (ours).
+
+    Reference: Efficient Video Sampling (arXiv 2510.14624).
+    """
+
+    def _keep(self, tokens: Tensor, unit: Tensor, count: int, tower: TowerState) -> CompressionResult:
+        if count < tokens.shape[1]:
+            return _part_of_first_frame(tokens, count)
+        change = distance(unit, unit.roll(1, 0))  # (F, P)
+        change[0] = torch.inf
+        return select(tokens, top(change.flatten(), count))
 
 
 @dataclass(frozen=True)
@@ -33,7 +44,7 @@ class DyCoke(ExactBudget):
     def _keep(self, tokens: Tensor, unit: Tensor, count: int, tower: TowerState) -> CompressionResult:
         num_frames, size, _ = tokens.shape
         if count < size:
-            return select(tokens, torch.tensor(even_positions(size, count), device=tokens.device))
+            return _part_of_first_frame(tokens, count)
         window = 4
         while -(-num_frames // window) * size > count:
             window *= 2
@@ -43,3 +54,7 @@ class DyCoke(ExactBudget):
         shares = iter(even_shares(count - num_whole * size, num_frames - num_whole))
         kept = top_per_frame(distance(unit, unit[partner]), [next(shares) if j else size for j in offset])
         return select(tokens, kept)
+
+
+def _part_of_first_frame(tokens: Tensor, count: int) -> CompressionResult:
+    return select(tokens, torch.tensor(even_positions(tokens.shape[1], count), device=tokens.device))
