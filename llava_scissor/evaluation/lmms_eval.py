@@ -26,7 +26,6 @@ from llava_scissor.generation import Answer, Request, ask_batch
 from llava_scissor.generation.media import Media, count_visuals
 from llava_scissor.model import Images, load_model
 from llava_scissor.model.prompt import PLACEHOLDER
-from llava_scissor.video import read_video
 
 logger = logging.getLogger(__name__)
 
@@ -97,15 +96,8 @@ class LlavaScissor(lmms):
         self.batch_size = int(batch_size)
         self._is_strict, self._use_until = on_error == "fail", use_until
         self._warned: set[str] = set()
-        self._model = load_model(
-            self.config.model.path,
-            self.config.model.device,
-            self.config.model.dtype,
-            self.config.model.attn_implementation,
-            build_compressor(self.config.compression),
-            device_map=self.config.model.device_map,
-            quantization=self.config.model.quantization,
-        )
+        compressor = build_compressor(self.config.compression)
+        self._model = load_model(**self.config.model.model_dump(), compressor=compressor)
         self.device = self._model.device
 
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
@@ -116,9 +108,8 @@ class LlavaScissor(lmms):
 
         Raises:
             ConfigError: settings of a task that cannot be followed.
-            SystemExit: with `on_error=fail`, not all could be asked. From the first of them on, videos and
-                images are only read, to name all that are broken. lmms-eval would log any other exception,
-                end with code 0, and leave other processes waiting.
+            SystemExit: with `on_error=fail`, not all could be asked; after the last, to name them all.
+                lmms-eval would log any other exception, end with code 0, and leave other processes waiting.
         """
         repeats = Counter()
         pairs = []
@@ -129,8 +120,7 @@ class LlavaScissor(lmms):
         outcomes: list[GenerationResult | ScissorError] = []
         with tqdm(total=len(pairs), desc="Answers", disable=self.rank != 0) as progress:
             for start in range(0, len(pairs), self.batch_size):
-                is_lost = self._is_strict and any(isinstance(o, ScissorError) for o in outcomes)
-                outcomes += self._ask(pairs[start : start + self.batch_size], is_lost)
+                outcomes += self._ask(pairs[start : start + self.batch_size])
                 progress.update(len(outcomes) - progress.n)
         self._report(requests, outcomes)
         return [GenerationResult("") if isinstance(o, ScissorError) else o for o in outcomes]
@@ -152,16 +142,14 @@ class LlavaScissor(lmms):
         raise InputError(_REFUSAL.format(type="generate_until_multi_round"))
 
     def _ask(
-        self, pairs: Sequence[tuple[Instance, GenerationConfig]], is_lost: bool
+        self, pairs: Sequence[tuple[Instance, GenerationConfig]]
     ) -> list[GenerationResult | ScissorError]:
-        """Answer a batch, or only read its media if the run is lost."""
         outcomes: list[Any] = []
         for instance, config in pairs:
             context, _, doc_to_visual, doc_id, task, split = instance.args
             try:
                 media = _to_media(doc_to_visual(self.task_dict[task][split][doc_id]), self.config)
-                request = Request(media, _strip_placeholders(context, media), generation_config=config)
-                outcomes.append(self._check(request) if is_lost else request)
+                outcomes.append(Request(media, _strip_placeholders(context, media), generation_config=config))
             except ScissorError as error:
                 outcomes.append(error)
         places = [i for i, outcome in enumerate(outcomes) if isinstance(outcome, Request)]
@@ -169,16 +157,6 @@ class LlavaScissor(lmms):
         for i, answer in zip(places, answers, strict=True):
             outcomes[i] = answer if isinstance(answer, ScissorError) else _to_result(answer)
         return outcomes
-
-    def _check(self, request: Request) -> GenerationResult:
-        """Raise what asking would raise before it costs much."""
-        self._model.tokenize(request.question, count_visuals(request.media))
-        if isinstance(request.media, Images):
-            request.media.read()
-        elif request.media is not None:
-            num_frames = self.config.video.num_frames or self._model.geometry.default_num_frames
-            read_video(request.media, num_frames, self.config.video.decoder)
-        return GenerationResult("")
 
     def _generation_config(self, kwargs: dict[str, Any], repeat: int) -> GenerationConfig:
         """Translate the generation settings of a task; each repetition of a question draws anew."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from functools import cache
 from importlib import import_module
 
 import pytest
@@ -127,6 +128,7 @@ def test_options_in_the_text_of_the_demo_page_exist() -> None:
     assert named <= options_of("scripts/train_demo.py") | of_eval
 
 
+@cache
 def options_of(script: str) -> set[str]:
     run = subprocess.run(
         [sys.executable, str(ROOT / script), "--help"], capture_output=True, text=True, check=True

@@ -137,17 +137,6 @@ def test_a_broken_video_fails_the_run_and_all_are_named(model, broken) -> None:
     assert "on_error=empty" in message
 
 
-def test_after_a_broken_video_no_more_is_answered(model, broken, monkeypatch) -> None:
-    asked = []
-    real = sys.modules[PLUGIN].ask_batch
-    monkeypatch.setattr(
-        sys.modules[PLUGIN], "ask_batch", lambda *a: asked.extend(r.question for r in a[1]) or real(*a)
-    )
-    with pytest.raises(SystemExit):
-        answers(model, broken)
-    assert asked == [broken[0]["question"], broken[1]["question"]]
-
-
 @pytest.mark.parametrize("batch_size", ["1", "3"])
 def test_a_broken_video_can_be_an_empty_answer(batch_size, plugin, broken, expected, caplog) -> None:
     lenient = create(plugin, "retention_ratio=0.1,on_error=empty", batch_size=batch_size)
@@ -176,8 +165,6 @@ def test_a_broken_video_can_be_an_empty_answer(batch_size, plugin, broken, expec
 def test_what_cannot_be_asked_is_said(doc, message, model) -> None:
     with pytest.raises(SystemExit, match=message):
         answers(model, [doc])
-    with pytest.raises(SystemExit, match=message):  # also where media are only read
-        answers(model, [{"visuals": ["gone.mp4"], "question": "What?"}, doc])
 
 
 def test_the_settings_of_a_task_are_honoured(model, expected) -> None:
