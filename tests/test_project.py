@@ -95,7 +95,7 @@ def test_scripts_are_thin() -> None:
 
 def test_the_package_stays_small() -> None:
     """Counted without blank lines, comments and docstrings."""
-    assert 5000 < sum(map(num_lines_of_code, SOURCES)) < 8000
+    assert 5000 < sum(map(num_lines_of_code, SOURCES)) < 9000
 
 
 def num_lines_of_code(path: Path) -> int:
