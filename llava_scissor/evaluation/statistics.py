@@ -1,11 +1,11 @@
-"""How sure an accuracy is, and a difference between two.
+"""How sure an accuracy is, a difference between two, and a ratio.
 
 Questions about one clip stand or fall together, so that clips, not questions, are drawn in the bootstrap.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -55,6 +55,41 @@ def estimate_difference(answers: Sequence[SuiteAnswer], reference: Sequence[Suit
     return _estimate(
         lambda weights: (weights @ (right - other)) / (weights @ count), len(right), len(answers)
     )
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """Questions whose mean score is one part of a total, asked of a method and of a reference.
+
+    Attributes:
+        weight: of the mean in the total, relative to that of the others.
+        clips: the clip of each question, by any name.
+        scores: of the method.
+        reference: scores of the reference.
+    """
+
+    weight: float
+    clips: Sequence[Hashable]
+    scores: Sequence[float]
+    reference: Sequence[float]
+
+
+def estimate_ratio(strata: Sequence[Stratum]) -> Estimate:
+    """Return the total of the strata relative to that of the reference; clips are drawn within each stratum."""
+    rng = np.random.default_rng(_SEED)
+    totals = np.zeros((1 + _NUM_DRAWS, 2))  # the first is that of all questions
+    for stratum in strata:
+        place = {clip: i for i, clip in enumerate(dict.fromkeys(stratum.clips))}
+        sums = np.zeros((len(place), 3))
+        rows = [place[clip] for clip in stratum.clips]
+        np.add.at(sums, rows, np.transpose([stratum.scores, stratum.reference, np.ones(len(rows))]))
+        draws = rng.multinomial(len(place), np.full(len(place), 1 / len(place)), size=_NUM_DRAWS)
+        drawn = np.vstack([np.ones(len(place)), draws]) @ sums
+        totals += stratum.weight * drawn[:, :2] / drawn[:, 2:]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = totals[:, 0] / totals[:, 1]
+    low, high = np.nanpercentile(ratios[1:], _BOUNDS)
+    return Estimate(float(ratios[0]), float(low), float(high), sum(len(s.clips) for s in strata))
 
 
 def _by_clip(answers: Iterable[SuiteAnswer], clips: set[int]) -> tuple[np.ndarray, np.ndarray]:

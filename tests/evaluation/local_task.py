@@ -25,7 +25,7 @@ doc_to_target: answer
 process_results: !function utils.process_results
 metric_list:
   - metric: right
-    aggregation: mean
+    aggregation: !function utils.mean
     higher_is_better: true
 generation_kwargs:
   max_new_tokens: 8
@@ -44,7 +44,11 @@ def doc_to_visual(doc):
 
 
 def process_results(doc, results):
-    return {"right": float(results[0] == doc["answer"])}
+    return {"right": {"score": float(results[0] == doc["answer"]), "video": doc["video"]}}
+
+
+def mean(samples):
+    return sum(sample["score"] for sample in samples) / len(samples)
 """
 
 

@@ -146,3 +146,26 @@ def test_a_broken_video_ends_the_run(launcher, share, tmp_path) -> None:
     assert f"{share} questions could not be asked" in printed
     assert "gone.mp4" in printed
     assert list((tmp_path / "out").rglob("*_results.json")) == []
+
+
+def test_a_table_is_run_and_printed(tmp_path) -> None:
+    """The way of `--table N`, with an experiment on the shipped clips; the second time nothing is run."""
+    include = write_task(tmp_path / "task", video_docs())
+    command = [
+        str(ROOT / "scripts" / "reproduce.py"),
+        *("--experiment", str(Path(__file__).with_name("shapes_experiment.yaml")), "--checkpoint", "demo"),
+        *("--results", str(tmp_path / "results"), "--include-path", str(include), "--json"),
+    ]
+    first = run_python(*command, tmp_path=tmp_path).splitlines()
+    table = next(json.loads(line) for line in first if line.startswith('{"table"'))
+    full, scissor, random = table["rows"]
+    assert [row["share"] for row in (full,)] == [100]
+    assert full["ours"] > 90
+    assert all(row["low"] <= row["share"] <= row["high"] for row in (scissor, random))
+    assert random["high"] < 100
+    assert scissor["ours"] > random["ours"]
+    assert {row["questions"] for row in (scissor, random)} == {25}
+    (samples,) = (tmp_path / "results" / "Scissor-10").rglob(f"*_samples_{NAME}.jsonl")
+    right = [json.loads(line)["right"]["score"] for line in samples.read_text(encoding="utf-8").splitlines()]
+    assert scissor["ours"] == pytest.approx(100 * sum(right) / 25)
+    assert json.loads(run_python(*command, tmp_path=tmp_path)) == table

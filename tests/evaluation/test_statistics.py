@@ -3,7 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from llava_scissor.evaluation.statistics import estimate_accuracy, estimate_difference
+from llava_scissor.evaluation.statistics import (
+    Stratum,
+    estimate_accuracy,
+    estimate_difference,
+    estimate_ratio,
+)
 from llava_scissor.evaluation.suite import SuiteAnswer
 
 
@@ -73,3 +78,32 @@ def test_the_same_answers_have_the_same_interval() -> None:
 def test_other_questions_cannot_be_compared() -> None:
     with pytest.raises(ValueError, match="not asked the same questions"):
         estimate_difference(answers([[True], [False]]), answers([[True]]))
+
+
+def test_a_ratio_weighs_its_strata() -> None:
+    strata = [
+        Stratum(3, range(4), [1, 1, 0, 0], [1, 1, 1, 1]),
+        Stratum(1, range(2), [1, 0], [1, 0]),
+    ]
+    estimate = estimate_ratio(strata)
+    assert estimate.value == pytest.approx((3 * 0.5 + 0.5) / (3 * 1 + 0.5))
+    assert estimate.num_questions == 6
+    assert estimate.low < estimate.value < estimate.high
+
+
+def test_the_interval_of_a_ratio_covers_it() -> None:
+    """Of 60 pairs of accuracies, drawn with a true ratio of 0.8 and paired, most intervals hold it."""
+    rng = np.random.default_rng(6)
+    holds = 0
+    for _ in range(60):
+        reference = rng.random(200) < 0.75
+        scores = reference & (rng.random(200) < 0.8)
+        estimate = estimate_ratio([Stratum(1, range(200), scores, reference)])
+        holds += estimate.low <= 0.8 <= estimate.high
+    assert 51 <= holds < 60
+
+
+def test_equal_scores_have_a_ratio_of_one() -> None:
+    scores = [1, 0, 1, 1]
+    estimate = estimate_ratio([Stratum(1, range(4), scores, scores)])
+    assert (estimate.value, estimate.low, estimate.high) == (1, 1, 1)
