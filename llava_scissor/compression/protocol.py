@@ -27,6 +27,9 @@ class CompressionResult:
         num_input: N.
         num_spatial: tokens after the spatial step; N for methods that have none.
         tau: effective similarity threshold; None for methods that have none.
+        positions: place of each kept token in the prompt, counted in 0..N-1 from the first visual token,
+            ascending; what follows the video stands where it would with all N tokens (K,). None: the kept tokens
+            stand one after the other, and what follows them, too.
     """
 
     tokens: Float[Tensor, "k d"]
@@ -37,6 +40,7 @@ class CompressionResult:
     num_input: int
     num_spatial: int
     tau: float | None
+    positions: Int64[Tensor, " k"] | None = None
 
     @property
     def num_kept(self) -> int:

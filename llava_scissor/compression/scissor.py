@@ -11,6 +11,7 @@ from torch import Tensor
 
 from llava_scissor.compression.merging import assign_to_nearest, mean_by_label, merge
 from llava_scissor.compression.operating_point import meet_budget
+from llava_scissor.compression.places import at_places, numbers_in_order
 from llava_scissor.compression.protocol import CompressionResult, Identity, budget, check_tokens, summarize
 from llava_scissor.compression.similarity import directions
 from llava_scissor.compression.steps import TwoSteps, Video, components_of_frames
@@ -85,7 +86,8 @@ def _keeps_all(video: Video) -> CompressionResult | None:
     ratio, tau = video.config.retention_ratio, video.config.tau
     if ratio is None or tau is not None or budget(ratio, video.num_tokens) < video.num_tokens:
         return None
-    return replace(Identity()(video.tokens), tau=1.0)
+    everything = replace(Identity()(video.tokens), tau=1.0)
+    return at_places(everything) if video.config.positions == "original" else everything
 
 
 def _steps(video: Video) -> TwoSteps:
@@ -99,14 +101,18 @@ def _steps(video: Video) -> TwoSteps:
 
 def _merge(video: Video, steps: TwoSteps) -> CompressionResult:
     """Merge the original tokens into the representatives of the temporal step."""
-    component = steps.temporal.labels[steps.spatial.components.labels]
-    representatives = mean_by_label(
-        steps.spatial.representatives, steps.temporal.labels, steps.temporal.count
-    )
+    of_spatial, count = steps.temporal.labels, steps.temporal.count
+    component = of_spatial[steps.spatial.components.labels]
+    keeps_places = video.config.positions == "original"
+    if keeps_places:
+        number = numbers_in_order(component, count)
+        of_spatial, component = number[of_spatial], number[component]
+    representatives = mean_by_label(steps.spatial.representatives, of_spatial, count)
     unit, block_size = directions(representatives), video.config.block_size
     assignment = assign_to_nearest(video.directions.flatten(), unit, component, block_size)
     merged = video.unscale(merge(video.scaled, assignment, representatives))
-    return summarize(video.tokens, merged, component, assignment, steps.spatial.components.count, steps.tau)
+    result = summarize(video.tokens, merged, component, assignment, steps.spatial.components.count, steps.tau)
+    return at_places(result) if keeps_places else result
 
 
 @dataclass(frozen=True)

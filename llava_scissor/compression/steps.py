@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from llava_scissor.compression.components import Components, SimilarityGraph, connected_components
@@ -72,6 +72,12 @@ class Video:
         """One set of tokens for each frame."""
         return self._sets(self.directions)
 
+    @cached_property
+    def window(self) -> Int64[Tensor, " f"]:
+        """The window of the temporal step that each frame is in."""
+        frame = torch.arange(len(self.tokens), device=self.tokens.device)
+        return frame // (self.config.temporal_window or len(frame))
+
     @property
     def scaled(self) -> Float[Tensor, "n d"]:
         """All tokens as one list, scaled by a power of two where their sums would leave float32's range."""
@@ -87,7 +93,7 @@ class Video:
         """Return some of the frames as a video of their own."""
         sets = self.frames.part(frames)
         part = Video(self.tokens[frames].contiguous(), sets.directions, self.config)
-        vars(part)["frames"] = sets
+        vars(part).update(frames=sets, window=self.window[frames])
         return part
 
     def two_steps(self, tau: float) -> TwoSteps:
@@ -106,12 +112,20 @@ class Video:
     def spatial_step(self, components: Components) -> SpatialStep:
         """Average the components of the frames to representatives, the vertices of the temporal step."""
         means = mean_by_label(self.scaled, components.labels, components.count)
-        return SpatialStep(components, means, self._sets(directions(means[None])))
+        return SpatialStep(components, means, self._sets(directions(means[None]), self._windows(components)))
 
-    def _sets(self, unit: Directions) -> TokenSets:
+    def _windows(self, components: Components) -> Int64[Tensor, "1 k"] | None:
+        """Return the window of each component of the frames."""
+        if self.config.temporal_window is None:
+            return None
+        window = torch.empty(1, components.count, dtype=torch.int64, device=components.labels.device)
+        window[0, components.labels] = self.window.repeat_interleave(self.tokens.shape[1])
+        return window
+
+    def _sets(self, unit: Directions, window: Tensor | None = None) -> TokenSets:
         num_sets, size = unit.is_zero.shape
         sample = draw_sample(num_sets, size, self._sample_size(size), self.config.seed, unit.unit.device)
-        return TokenSets(unit, sample, self.config.block_size)
+        return TokenSets(unit, sample, self.config.block_size, window)
 
     def _sample_size(self, size: int) -> int | None:
         """Return S = ceil(ln(n) / epsilon^2) or as given; None for the exact search."""

@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from llava_scissor.compression.components import order_components
+from llava_scissor.compression.components import Components, order_components
 from llava_scissor.compression.linkage import merge_strongest
 from llava_scissor.compression.merging import mean_by_label
+from llava_scissor.compression.places import at_places, numbers_in_order
 from llava_scissor.compression.protocol import CompressionResult, summarize
 from llava_scissor.compression.scissor import compress
 from llava_scissor.compression.similarity import directions
@@ -40,7 +41,8 @@ class StreamingScissor:
     Frames wait until a window is full; then the window is compressed as a video of its own, and only its kept
     tokens stay. Without `window` the whole stream is one window, and the result is that of `compress`. With it, a
     retention ratio holds for each window, and tokens of different windows are not merged, unless `max_tokens` asks
-    for it: whenever more tokens than that are kept, the most similar are merged, wherever they came from.
+    for it: whenever more tokens than that are kept, the most similar are merged, wherever they came from, in
+    whichever `temporal_window`. Temporal windows are counted from the first frame of each window of the stream.
 
     Memory: the kept tokens, one window, and two integers for each token of the stream.
     """
@@ -141,12 +143,13 @@ def _joined(before: CompressionResult, after: CompressionResult, tokens_per_fram
     """Put the results of two parts of a stream one after the other."""
     assert before.tau is not None
     assert after.tau is not None
-    return _result(
+    joined = _result(
         torch.cat([before.tokens, after.tokens]),
         torch.cat([before.component, after.component + before.num_kept]),
         torch.cat([before.assignment, after.assignment + before.num_kept]),
         (tokens_per_frame, before.num_spatial + after.num_spatial, min(before.tau, after.tau)),
     )
+    return joined if after.positions is None else at_places(joined)
 
 
 def _merged(
@@ -159,6 +162,9 @@ def _merged(
         TokenSets(unit, None, block_size), alone, result.num_kept - count, tau=1.0, depth=0.05
     )
     found = order_components(labels, torch.zeros_like(labels))  # in the order of their first tokens
+    if result.positions is not None:
+        number = numbers_in_order(found.labels[result.component], count)
+        found = Components(number[found.labels], count)
     weight = torch.bincount(result.assignment, minlength=result.num_kept)[:, None] + 1.0
     scale = 2.0 ** -(unit.shift + int(weight.max()).bit_length())
     weighted = (result.tokens.double() * weight * scale).float()
@@ -166,7 +172,8 @@ def _merged(
     mean = mean_by_label(weighted, found.labels, found.count) / mean_weight
     tokens = (mean.double() / scale).to(result.tokens.dtype)
     facts = (tokens_per_frame, result.num_spatial, result.tau)
-    return _result(tokens, found.labels[result.component], found.labels[result.assignment], facts)
+    merged = _result(tokens, found.labels[result.component], found.labels[result.assignment], facts)
+    return merged if result.positions is None else at_places(merged)
 
 
 def _result(

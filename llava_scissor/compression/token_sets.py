@@ -88,11 +88,14 @@ class TokenSets:
         directions: the tokens (B, n, D).
         sample: the tokens of each set whose edges are looked at (B, S), ascending; None for all.
         block_size: similarities held at a time; None for the device's default.
+        window: number of the window that each token is in (B, n): tokens of different windows are as unlike as
+            zero-norm ones. None for one window.
     """
 
     directions: Directions
     sample: Int64[Tensor, "b s"] | None = None
     block_size: int | None = None
+    window: Int64[Tensor, "b n"] | None = None
 
     @property
     def num_vertices(self) -> int:
@@ -137,7 +140,7 @@ class TokenSets:
         for rank, (columns, error) in list(enumerate(self.directions.formats))[first:]:
             if kept is None or rank > first:
                 rows = self._rows(rank)[tile.sets, tile.row_range]
-                kept = self._with_zeros(precision.product(rows, self._columns(columns, tile)), tile)
+                kept = self._with_unlike(precision.product(rows, self._columns(columns, tile)), tile)
             if self._num_pairs <= KEPT_PAIRS:
                 self._kept[tile.place] = rank, kept
             self._first_format[0] = rank
@@ -147,27 +150,28 @@ class TokenSets:
         """Return the tile's similarities; some are of no pair of the tile, see `only_pairs`."""
         unit = self.directions.unit
         values = similarity_of_all(self._rows(-1)[tile.sets, tile.row_range], self._columns(unit, tile))
-        return self._with_zeros(values, tile)
+        return self._with_unlike(values, tile)
 
     def _columns(self, vectors: Tensor, tile: Tile) -> Tensor:
         return vectors[tile.sets, tile.column_range]
 
     def similarity(self, u: Int64[Tensor, " e"], v: Int64[Tensor, " e"]) -> Tensor:
         """Return the similarity of some pairs of vertices."""
-        unit, is_zero = self.directions.unit.flatten(0, 1), self.directions.is_zero.flatten()
+        unit = self.directions.unit.flatten(0, 1)
         values = similarity_of_pairs(unit, u, unit, v)
-        return values.masked_fill_(is_zero[u] | is_zero[v], NEVER) if self.directions.has_zero else values
+        return values.masked_fill_(self._is_unlike(u, v), NEVER) if self._has_unlike else values
 
     def exceeds(self, u: Int64[Tensor, " e"], v: Int64[Tensor, " e"], tau: float) -> Bool[Tensor, " e"]:
         """Tell which of some pairs of vertices have a similarity above `tau`, which is at least -1; u ascends."""
-        unit, is_zero = self.directions.unit.flatten(0, 1), self.directions.is_zero.flatten()
+        unit = self.directions.unit.flatten(0, 1)
         is_above = exceeds(unit, u, unit, v, tau)
-        return is_above & ~(is_zero[u] | is_zero[v]) if self.directions.has_zero else is_above
+        return is_above & ~self._is_unlike(u, v) if self._has_unlike else is_above
 
     def part(self, sets: slice) -> TokenSets:
         """Return some of the sets."""
         sample = None if self.sample is None else self.sample[sets]
-        return TokenSets(self.directions[sets].contiguous(), sample, self.block_size)
+        window = None if self.window is None else self.window[sets]
+        return TokenSets(self.directions[sets].contiguous(), sample, self.block_size, window)
 
     @cached_property
     def _kept(self) -> dict[tuple[int, int, int], tuple[int, Tensor]]:
@@ -214,13 +218,24 @@ class TokenSets:
             mask.triu_(1)
         return mask
 
-    def _with_zeros(self, values: Tensor, tile: Tile) -> Tensor:
-        """Give zero-norm tokens their similarity."""
-        if not self.directions.has_zero:
+    @property
+    def _has_unlike(self) -> bool:
+        return self.directions.has_zero or self.window is not None
+
+    def _is_unlike(self, u: Int64[Tensor, "*r"], v: Int64[Tensor, "*c"]) -> Bool[Tensor, "*pairs"]:
+        """Tell of which pairs of vertices one has zero norm, or the two are in different windows."""
+        is_zero = self.directions.is_zero.flatten()
+        is_unlike = is_zero[u] | is_zero[v]
+        if self.window is None:
+            return is_unlike
+        window = self.window.flatten()
+        return is_unlike | (window[u] != window[v])
+
+    def _with_unlike(self, values: Tensor, tile: Tile) -> Tensor:
+        """Give pairs of a zero-norm token, or of different windows, their similarity; in place."""
+        if not self._has_unlike:
             return values
-        is_zero = self.directions.is_zero
-        of_rows = is_zero.flatten()[tile.rows]
-        return values.masked_fill_(of_rows[..., None] | is_zero[tile.sets, tile.column_range][:, None], NEVER)
+        return values.masked_fill_(self._is_unlike(tile.rows[..., None], tile.columns[:, None]), NEVER)
 
 
 def default_block_size(device: torch.device) -> int:

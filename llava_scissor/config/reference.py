@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from pydantic.fields import FieldInfo
+
 from llava_scissor.config.messages import allowed_values, section_of
 from llava_scissor.config.schema import Config, Section
 
@@ -60,11 +62,15 @@ def render_reference() -> str:
 def _render_section(name: str, section: type[Section]) -> str:
     summary = (section.__doc__ or "").partition(": ")[2].rstrip(".")
     rows = [
-        f"| `{key}` | {allowed_values(field)} | `{_yaml_value(field.default)}` | {field.description} |"
+        f"| `{key}` | {allowed_values(field)} | `{_yaml_value(field.default)}` | {_one_line(field)} |"
         for key, field in section.model_fields.items()
     ]
     header = ["| key | allowed | default | meaning |", "|---|---|---|---|"]
     return "\n".join([f"## `{name}`: {summary}", "", *header, *rows, ""])
+
+
+def _one_line(field: FieldInfo) -> str:
+    return " ".join((field.description or "").split())
 
 
 def _yaml_value(value: object) -> str:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from llava_scissor._version import __version__
-from llava_scissor.compression import Compressor
+from llava_scissor.compression import CompressionResult, Compressor
 from llava_scissor.compression.baselines.random import RandomTokens
 from llava_scissor.compression.protocol import Needs, TowerState, compress_with, needs_of
 from llava_scissor.config import GenerationConfig
@@ -39,6 +39,7 @@ from llava_scissor.generation.media import EncodedMedia
 from llava_scissor.generation.pruning import prune
 from llava_scissor.generation.stopwatch import Stopwatch
 from llava_scissor.model import OneVision
+from llava_scissor.model.splice import prompt_positions
 from llava_scissor.video import preprocess_frames, read_video
 
 logger = logging.getLogger(__name__)
@@ -315,9 +316,10 @@ def _answer(
     watch = Stopwatch(model.device)
     result = compress_with(compressor, *video)
     watch.lap("compression")
-    media = EncodedMedia((model.append_newline(result.tokens),), compressions=(result,))
+    places = (model.block_positions(result),)
+    media = EncodedMedia((model.append_newline(result.tokens),), compressions=(result,), places=places)
     pruned = [prompt for ids in texts if (prompt := prune(model, ids, media, compressor))]
-    replies = [Reply(model, _SHORT_ANSWER) for _ in pruned] or _reply(model, result.tokens, texts)
+    replies = [Reply(model, _SHORT_ANSWER) for _ in pruned] or _reply(model, result, texts)
     for prompt, reply in zip(pruned, replies, strict=False):
         deque(prompt.generate(reply), maxlen=0)
         (result,) = prompt.media.compressions  # as many tokens for each question
@@ -328,17 +330,22 @@ def _answer(
         yield question.kind, question.text, question.answer, said, *numbers
 
 
-def _reply(model: OneVision, tokens: Float[Tensor, "k d"], texts: Sequence[list[list[int]]]) -> list[Reply]:
+def _reply(model: OneVision, result: CompressionResult, texts: Sequence[list[list[int]]]) -> list[Reply]:
     """Answer questions about the same visual tokens; what stands before and in them is computed once."""
-    shared = model.embed([texts[0][0], []], [model.append_newline(tokens)])  # (L, D)
+    shared = model.embed([texts[0][0], []], [model.append_newline(result.tokens)])  # (L, D)
     rest = [model.embed([behind], []) for _, behind in texts]
-    longest = len(shared) + max(map(len, rest))
+    block = model.block_positions(result)
+    positions = [prompt_positions([len(ids) for ids in text], [block]) for text in texts]
+    longest = 1 + max(int(each[-1]) for each in positions)
     check_context(longest, _SHORT_ANSWER.max_new_tokens, model.geometry.context_length)
     cache = DynamicCache(config=model.language_model.config)
-    model.language_model.model(inputs_embeds=shared[None], past_key_values=cache, use_cache=True)
+    place = positions[0][None, : len(shared)].to(shared.device)
+    model.language_model.model(
+        inputs_embeds=shared[None], position_ids=place, past_key_values=cache, use_cache=True
+    )
     cache.batch_repeat_interleave(len(rest))
     replies = [Reply(model, _SHORT_ANSWER) for _ in rest]
-    for _ in generate(model, rest, replies, cache):
+    for _ in generate(model, rest, replies, cache, positions=[each[len(shared) :] for each in positions]):
         pass
     return replies
 

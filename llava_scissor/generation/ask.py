@@ -157,13 +157,15 @@ class Session:
         if self._cache is None:
             raise InputError("the session is closed: open another one")
         config = generation_config or self._config
-        num_prompt_tokens = sum(map(len, text_ids)) + sum(map(len, self.media.visuals))
-        check_context(num_prompt_tokens, config.max_new_tokens, self._model.geometry.context_length)
+        positions = self.media.positions(text_ids)
+        num_prompt_tokens = len(positions)
+        check_context(int(positions[-1]) + 1, config.max_new_tokens, self._model.geometry.context_length)
         watch = Stopwatch(self._model.device)
         reply = self._reply = Reply(self._model, config)
         pruned = prune(self._model, text_ids, self.media)
         prompt = pruned.prompt if pruned else self._embed_new(text_ids)  # (L, D)
-        plain = generate(self._model, [prompt], [reply], self._cache, watch)
+        new = positions[len(positions) - len(prompt) :]
+        plain = generate(self._model, [prompt], [reply], self._cache, watch, [new])
         for _ in pruned.generate(reply, watch) if pruned else plain:  # a pruned prompt has a cache of its own
             self._cached_ids = [*text_ids[-1], *reply.ids[:-1]]
             if piece := reply.text.next_piece(reply.ids, reply.is_done):

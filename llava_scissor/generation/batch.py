@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from llava_scissor.config import GenerationConfig, VideoConfig
@@ -42,6 +42,7 @@ class _Prepared:
     request: Request
     media: EncodedMedia
     inputs_embeds: Float[Tensor, "l d"]
+    positions: Int64[Tensor, " l"]
     pruned: PrunedPrompt | None
     reply: Reply
     laps_s: dict[str, float]
@@ -110,8 +111,9 @@ def _prepare(
     media = encode_media(model, request.media, video_config, watch)
     pruned = prune(model, text_ids, media)
     inputs_embeds = pruned.prompt if pruned else model.embed(text_ids, media.visuals)  # (L, D)
-    check_context(len(inputs_embeds), config.max_new_tokens, model.geometry.context_length)
-    return _Prepared(request, media, inputs_embeds, pruned, Reply(model, config), watch.laps_s)
+    positions = media.positions(text_ids)
+    check_context(int(positions[-1]) + 1, config.max_new_tokens, model.geometry.context_length)
+    return _Prepared(request, media, inputs_embeds, positions, pruned, Reply(model, config), watch.laps_s)
 
 
 def _generate(model: OneVision, prepared: list[_Prepared], watch: Stopwatch) -> Iterator[int]:
@@ -121,5 +123,8 @@ def _generate(model: OneVision, prepared: list[_Prepared], watch: Stopwatch) -> 
             yield from (row for _ in done.pruned.generate(done.reply, watch))
     rest = {row: done for row, done in enumerate(prepared) if not done.pruned}
     if rest:
-        prompts, replies = zip(*((done.inputs_embeds, done.reply) for done in rest.values()), strict=True)
-        yield from (list(rest)[i] for i in generate(model, prompts, replies, watch=watch))
+        prompts = [done.inputs_embeds for done in rest.values()]
+        replies, positions = [d.reply for d in rest.values()], [d.positions for d in rest.values()]
+        yield from (
+            list(rest)[i] for i in generate(model, prompts, replies, watch=watch, positions=positions)
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int64
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import Cache, DynamicCache
@@ -55,36 +55,6 @@ class Reply:
         return len(self.ids) >= self._max_new_tokens or self.has_stopped
 
 
-def generate_ids(
-    model: OneVision,
-    inputs_embeds: Float[Tensor, "l d"],
-    config: GenerationConfig,
-    on_text: OnText | None = None,
-    watch: Stopwatch | None = None,
-) -> list[int]:
-    """Write the answer to a prompt, token by token.
-
-    Args:
-        model: the model; only its language model is run.
-        inputs_embeds: the whole prompt (L, D).
-        config: how to choose tokens and when to stop.
-        on_text: called with each new piece of the answer's text.
-        watch: gets a lap `prefill`, up to the logits of the first token, and a lap `generate` for the rest.
-
-    Returns:
-        The new ids, the one that ended the answer included.
-
-    Raises:
-        InputError: the prompt and the longest answer do not fit into the context.
-    """
-    check_context(len(inputs_embeds), config.max_new_tokens, model.geometry.context_length)
-    reply = Reply(model, config)
-    for _ in generate(model, [inputs_embeds], [reply], watch=watch):
-        if on_text and (piece := reply.text.next_piece(reply.ids, reply.is_done)):
-            on_text(piece)
-    return reply.ids
-
-
 @torch.no_grad()
 def generate(
     model: OneVision,
@@ -92,6 +62,7 @@ def generate(
     replies: Sequence[Reply],
     cache: Cache | None = None,
     watch: Stopwatch | None = None,
+    positions: Sequence[Int64[Tensor, " _"]] | None = None,
 ) -> Iterator[int]:
     """Write one answer to each prompt, all of them at once.
 
@@ -101,6 +72,7 @@ def generate(
         replies: where the tokens go, in the order of the prompts.
         cache: keys and values of the positions before the prompts, with a row for each prompt. It grows.
         watch: gets a lap `prefill`, up to the logits of the first tokens, and a lap `generate` for the rest.
+        positions: where the rows of each prompt stand, (L_i,); None: one after the other, behind the cache.
 
     Yields:
         The row of each token when it was chosen. A row that is done leaves the batch.
@@ -113,21 +85,20 @@ def generate(
     inputs_embeds, mask = pad_left(prompts, cache.get_seq_length())  # (B, L, D), (B, past + L)
     embedding = model.language_model.get_input_embeddings()
     rows = list(range(len(prompts)))
+    first = cache.get_seq_length()
+    places = positions or [torch.arange(first, first + len(prompt)) for prompt in prompts]
+    place = pad_sequence(list(places), batch_first=True, padding_side="left").to(mask.device)  # (B, L)
     stage = "prefill"
     while rows:
-        length = inputs_embeds.shape[1]
-        logits = (
-            model.language_model(
-                inputs_embeds=inputs_embeds,
-                attention_mask=mask,
-                position_ids=(mask.long().cumsum(-1) - 1).clamp(min=0)[:, -length:],
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            .logits[:, -1]
-            .float()
-        )  # (B, V)
+        output = model.language_model(
+            inputs_embeds=inputs_embeds,
+            attention_mask=mask,
+            position_ids=place,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        logits = output.logits[:, -1].float()  # (B, V)
         if stage == "prefill":
             watch.lap(stage)
             stage = "generate"
@@ -140,6 +111,7 @@ def generate(
             cache.batch_select_indices(torch.tensor(going, device=mask.device))
         rows = [rows[i] for i in going]
         mask = torch.cat([mask[going], mask.new_ones(len(going), 1)], dim=1)
+        place = place[going, -1:] + 1
         inputs_embeds = embedding(
             torch.tensor([[ids[i]] for i in going], device=mask.device, dtype=torch.long)
         )
@@ -157,13 +129,14 @@ def pad_left(
     return embeds, torch.cat([mask.new_ones(len(mask), num_cached), mask], dim=1)
 
 
-def check_context(num_prompt_tokens: int, max_new_tokens: int, context_length: int) -> None:
+def check_context(num_positions: int, max_new_tokens: int, context_length: int) -> None:
     """Raise InputError if the language model has too few positions for a prompt and its longest answer."""
-    if num_prompt_tokens + max_new_tokens > context_length:
+    if num_positions + max_new_tokens > context_length:
         raise InputError(
-            f"a prompt of {num_prompt_tokens} tokens and an answer of up to {max_new_tokens} need "
-            f"{num_prompt_tokens + max_new_tokens} positions, but the model has {context_length}: use fewer "
-            "frames or images, a lower compression.retention_ratio or a lower generation.max_new_tokens"
+            f"a prompt of {num_positions} positions and an answer of up to {max_new_tokens} need "
+            f"{num_positions + max_new_tokens} positions, but the model has {context_length}: use fewer frames or "
+            "images, a lower compression.retention_ratio or generation.max_new_tokens, or, where kept tokens keep "
+            "their places, compression.positions 'consecutive'"
         )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from jaxtyping import Float, UInt8
+import torch
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from llava_scissor.compression import CompressionResult
@@ -15,6 +16,7 @@ from llava_scissor.errors import CheckpointError, InputError
 from llava_scissor.generation.stopwatch import Stopwatch
 from llava_scissor.model import Geometry, Images, OneVision
 from llava_scissor.model.image_tiles import choose_grid, cut_tiles, pad_to_square
+from llava_scissor.model.splice import prompt_positions
 from llava_scissor.video import VideoClip, preprocess_frames, read_video
 
 Media = str | Path | bytes | VideoClip | Images | None
@@ -30,12 +32,18 @@ class EncodedMedia:
         clip: the frames of the video that were looked at.
         image_sizes: height and width of each image in pixels.
         compressions: which visual tokens were kept: of the video, or of each image if that was asked for.
+        places: positions of the rows of each block and of what follows it; see `OneVision.block_positions`.
     """
 
     visuals: tuple[Float[Tensor, "_ d"], ...] = ()
     clip: VideoClip | None = None
     image_sizes: tuple[tuple[int, int], ...] = ()
     compressions: tuple[CompressionResult, ...] = ()
+    places: tuple[Int64[Tensor, " _"], ...] = ()
+
+    def positions(self, text_ids: list[list[int]]) -> Int64[Tensor, " l"]:
+        """Return the position of each row of the prompt that these blocks and texts make."""
+        return prompt_positions([len(ids) for ids in text_ids], self.places)
 
 
 def count_visuals(media: Media) -> int:
@@ -80,7 +88,8 @@ def _encode_video(
     compression = model.compress(tokens, tower)  # .tokens (K, D)
     watch.lap("compression")
     visual = model.append_newline(compression.tokens)  # (K + 1, D)
-    return EncodedMedia((visual,), clip=clip, compressions=(compression,))
+    places = (model.block_positions(compression),)
+    return EncodedMedia((visual,), clip=clip, compressions=(compression,), places=places)
 
 
 def _encode_images(model: OneVision, images: Images, watch: Stopwatch) -> EncodedMedia:
@@ -95,11 +104,13 @@ def _encode_images(model: OneVision, images: Images, watch: Stopwatch) -> Encode
     if not images.compress:
         patches = [patches for patches, _ in encoded]  # each (T, s*s, D)
         visuals = [model.join_views(p, *size) for p, size in zip(patches, sizes, strict=True)]
-        return EncodedMedia(tuple(visuals), image_sizes=sizes)
+        places = tuple(torch.arange(len(visual) + 1) for visual in visuals)
+        return EncodedMedia(tuple(visuals), image_sizes=sizes, places=places)
     compressions = tuple(model.compress(*one) for one in encoded)  # a view counts as a frame
     watch.lap("compression")
-    visuals = [model.append_newline(compression.tokens) for compression in compressions]
-    return EncodedMedia(tuple(visuals), image_sizes=sizes, compressions=compressions)
+    visuals = tuple(model.append_newline(compression.tokens) for compression in compressions)
+    places = tuple(model.block_positions(compression) for compression in compressions)
+    return EncodedMedia(visuals, image_sizes=sizes, compressions=compressions, places=places)
 
 
 def preprocess_images(

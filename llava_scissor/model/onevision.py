@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from copy import copy
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM, SiglipVisionModel
 
@@ -19,7 +19,7 @@ from llava_scissor.model.image_tiles import choose_grid, join_tiles
 from llava_scissor.model.pooling import pool_frames
 from llava_scissor.model.projector import Projector
 from llava_scissor.model.prompt import Turn, build_prompt, check_history, check_question, tokenize_prompt
-from llava_scissor.model.splice import splice
+from llava_scissor.model.splice import prompt_positions, splice
 from llava_scissor.model.tower_state import pool_states, watch_last_block
 
 FRAMES_PER_CHUNK = 8  # bounds the tower's activations; 32 frames of 729 patches would need four times as much
@@ -35,7 +35,8 @@ class OneVision(nn.Module):
     3. pooling: (F, s * s, D) -> visual tokens (F, P, D)
     4. `compressor`: (F, P, D) -> kept tokens (K, D)
     5. newline: (K, D) -> (K + 1, D) if the checkpoint was trained with one
-    6. splice: text and visual embeddings -> (L, D), at positions 0 .. L-1 whatever was left out
+    6. splice: text and visual embeddings -> (L, D), at positions 0 .. L-1 whatever was left out, unless the
+       compressor gives positions
     7. `language_model`: (L, D) -> logits; `llava_scissor.generation` turns them into an answer
 
     Steps 1 to 3 are `encode_video`, step 4 is `compress`, steps 5 and 6 are `embed_prompt`. `encode_video_with`
@@ -172,6 +173,14 @@ class OneVision(nn.Module):
             return tokens
         return torch.cat([tokens, self.image_newline[None].to(tokens)])  # (K+1, D)
 
+    def block_positions(self, result: CompressionResult) -> Int64[Tensor, " _"]:
+        """Return where the rows of a video's block stand, newline included, and where what follows begins."""
+        num_rows = result.num_kept + self.geometry.use_newline
+        if result.positions is None:
+            return torch.arange(num_rows + 1)
+        behind = result.num_input + torch.arange(1 + self.geometry.use_newline)
+        return torch.cat([result.positions.cpu(), behind])
+
     def tokenize(self, question: str, num_visuals: int = 1, history: Sequence[Turn] = ()) -> list[list[int]]:
         """Return the token ids of the prompt's texts before, between and behind the visual blocks.
 
@@ -220,9 +229,16 @@ class OneVision(nn.Module):
                 "FastV drops positions inside the language model: call `ask` in place of the model"
             )
         tokens, tower = self.encode_video_with(pixel_values)  # (F, P, D)
-        kept = self.compress(tokens, tower).tokens  # (K, D)
-        embeds = self.embed_prompt(self.tokenize(question), kept)  # (L, D)
-        return self.language_model(inputs_embeds=embeds[None], use_cache=False).logits[0]  # (L, V)
+        kept = self.compress(tokens, tower)  # .tokens (K, D)
+        text_ids = self.tokenize(question)
+        embeds = self.embed_prompt(text_ids, kept.tokens)[None]  # (1, L, D)
+        positions = prompt_positions([len(ids) for ids in text_ids], [self.block_positions(kept)])
+        return self.language_model(
+            inputs_embeds=embeds,
+            attention_mask=embeds.new_ones(embeds.shape[:2], dtype=torch.long),  # else gaps would divide it
+            position_ids=positions[None].to(embeds.device),
+            use_cache=False,
+        ).logits[0]  # (L, V)
 
     def _project(self, pixel_values: Tensor) -> Iterator[Float[Tensor, "f n d"]]:
         """Run vision tower and projector on a few pictures at a time."""

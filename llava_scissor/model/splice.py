@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from llava_scissor.errors import InputError
@@ -33,3 +33,21 @@ def splice(
     for visual, text in zip(visuals, texts[1:], strict=True):
         parts += [visual.to(text), text]
     return torch.cat(parts)  # (L, D)
+
+
+def prompt_positions(num_ids: Sequence[int], blocks: Sequence[Int64[Tensor, " _"]]) -> Int64[Tensor, " l"]:
+    """Return the position of each row of a spliced prompt.
+
+    Args:
+        num_ids: tokens of each text.
+        blocks: for each visual block the positions of its rows, counted from its beginning, and after them the
+            one at which the next text begins.
+    """
+    parts = [torch.arange(num_ids[0])]
+    start = num_ids[0]
+    for block, count in zip(blocks, num_ids[1:], strict=True):
+        parts.append(start + block[:-1])
+        start += int(block[-1])
+        parts.append(start + torch.arange(count))
+        start += count
+    return torch.cat(parts)

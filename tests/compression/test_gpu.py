@@ -20,7 +20,14 @@ pytestmark = [
 
 
 @pytest.mark.parametrize("kind", [gaussian, smooth, with_zeros])
-@pytest.mark.parametrize("config", [ScissorConfig(tau=0.7), ScissorConfig(tau=0.7, sample_size=9)])
+@pytest.mark.parametrize(
+    "config",
+    [
+        ScissorConfig(tau=0.7),
+        ScissorConfig(tau=0.7, sample_size=9),
+        ScissorConfig(tau=0.7, temporal_window=2, positions="original"),
+    ],
+)
 @pytest.mark.parametrize("seed", range(3))
 def test_labels_are_those_of_the_cpu(kind, config, seed):
     video = draw(kind, 4, 16, 8, seed)
@@ -29,6 +36,8 @@ def test_labels_are_those_of_the_cpu(kind, config, seed):
     if two_steps.compress(video.numpy(), 0.7).margin > ROUNDING:
         assert on_gpu.component.tolist() == on_cpu.component.tolist()
         assert on_gpu.assignment.tolist() == on_cpu.assignment.tolist()
+        if on_cpu.positions is not None:
+            assert on_gpu.positions.tolist() == on_cpu.positions.tolist()
         torch.testing.assert_close(on_gpu.tokens.cpu(), on_cpu.tokens, rtol=1e-5, atol=1e-5)
 
 

@@ -25,6 +25,8 @@ OPERATING_POINTS = [
     ScissorConfig(tau=0.5, sample_size=3),
     ScissorConfig(retention_ratio=0.2, epsilon=0.7),
     ScissorConfig(tau=0.8, retention_ratio=0.2, sample_size=3, seed=5),
+    ScissorConfig(tau=0.5, preset="recommended", temporal_window=2),
+    ScissorConfig(retention_ratio=0.2, preset="recommended", temporal_window=2, sample_size=5),
 ]
 
 

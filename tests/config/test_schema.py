@@ -39,8 +39,11 @@ def test_the_defaults_are_the_demo() -> None:
         },
         "video": {"num_frames": None, "decoder": "pyav", "resize": "pil"},
         "compression": {
+            "preset": "paper",
             "tau": None,
             "retention_ratio": None,
+            "temporal_window": None,
+            "positions": "consecutive",
             "epsilon": None,
             "sample_size": None,
             "seed": 0,
@@ -188,9 +191,9 @@ POSITIVE = "expected a number above 0, or null"
         (
             ScissorConfig,
             {"taux": 1},
-            "taux: unknown key, did you mean 'tau'? The keys are tau, retention_ratio",
+            "taux: unknown key, did you mean 'tau'? The keys are preset, tau, retention_ratio",
         ),
-        (ScissorConfig, {"qqqq": 1}, "qqqq: unknown key. The keys are tau, retention_ratio"),
+        (ScissorConfig, {"qqqq": 1}, "qqqq: unknown key. The keys are preset, tau, retention_ratio"),
         (
             Config,
             {"modle": {}},
@@ -207,12 +210,16 @@ POSITIVE = "expected a number above 0, or null"
             "video.max_new_tokens: unknown key, did you mean 'generation.max_new_tokens'? The keys of",
         ),
         (Config, {"compression": {"tau": 3}}, f"compression.tau: got 3, {TAU}"),
-        (Config, {"compression": {3: 4}}, "compression.3: unknown key. The keys of compression are tau"),
+        (
+            Config,
+            {"compression": {3: 4}},
+            "compression.3: unknown key. The keys of compression are preset, tau",
+        ),
         (
             Config,
             {"compression": 0.5},
-            "compression: got 0.5, expected a mapping with keys of tau, retention_ratio, epsilon, "
-            "sample_size, seed, block_size, method, images",
+            "compression: got 0.5, expected a mapping with keys of preset, tau, retention_ratio, temporal_window, "
+            "positions, epsilon, sample_size, seed, block_size, method, images",
         ),
         (Config, {"compression": ScissorConfig()}, "compression: got a ScissorConfig, expected a mapping"),
         (Config, {"compression": None}, "compression: got null, expected a mapping"),
@@ -352,3 +359,25 @@ def test_a_map_of_devices_and_quantisation_are_off_unless_asked_for() -> None:
     assert (ModelConfig().device_map, ModelConfig().quantization) == (None, None)
     assert ModelConfig(device_map="auto").device == "auto"
     assert ModelConfig(quantization="4bit", device="cuda").quantization == "4bit"
+
+
+def test_a_preset_gives_what_is_not_given() -> None:
+    recommended = ScissorConfig(preset="recommended")
+    assert (recommended.temporal_window, recommended.positions) == (4, "original")
+    own = CompressionConfig(preset="recommended", temporal_window=None)
+    assert (own.temporal_window, own.positions) == (None, "original")
+    assert ScissorConfig(preset="paper") == ScissorConfig()
+
+
+def test_a_preset_without_effect_warns_once(caplog: pytest.LogCaptureFixture) -> None:
+    CompressionConfig(preset="recommended", method="none")
+    assert caplog.messages == ["compression.preset has no effect with compression.method 'none'"]
+    caplog.clear()
+    CompressionConfig(positions="original", temporal_window=2, method="none")
+    assert len(caplog.messages) == 2
+
+
+@pytest.mark.parametrize("preset", ["best", None, 3, ["paper"]])
+def test_another_preset_is_an_error(preset) -> None:
+    with pytest.raises(ConfigError, match=r"preset: got .*, expected one of paper, recommended"):
+        ScissorConfig(preset=preset)

@@ -29,11 +29,12 @@ from llava_scissor.evaluation.suite import (
     run_suite,
 )
 from llava_scissor.generation import Session
-from llava_scissor.generation.decoding import find_stop_ids, generate_ids
+from llava_scissor.generation.decoding import find_stop_ids
 from llava_scissor.generation.text import decode_text
 from llava_scissor.model import load_model
 from llava_scissor.video import VideoClip, preprocess_frames
 from tests.demo.oracle import answer, expected_counts
+from tests.writing import generate_ids
 
 SMALL = Suite("small-v1", 20, 2)
 ALL, TENTH = ("all", 1.0), ("scissor", 0.1)

@@ -10,8 +10,8 @@ from llava_scissor.compression import Identity, build_compressor
 from llava_scissor.config import CompressionConfig, GenerationConfig, VideoConfig
 from llava_scissor.errors import InputError, VideoError
 from llava_scissor.generation import Answer, ask
-from llava_scissor.generation.decoding import generate_ids
 from llava_scissor.video import preprocess_frames
+from tests.writing import generate_ids
 
 QUESTION = "what is this?"
 SHORT = GenerationConfig(max_new_tokens=8)
@@ -103,7 +103,7 @@ def test_a_video_that_is_not_there_is_a_video_error(model):
 
 
 def test_an_answer_that_does_not_fit_is_refused(model, clip):
-    with pytest.raises(InputError, match=r"a prompt of \d+ tokens and an answer of up to 4096 need"):
+    with pytest.raises(InputError, match=r"a prompt of \d+ positions and an answer of up to 4096 need"):
         ask(model, clip, QUESTION, VideoConfig(), GenerationConfig(max_new_tokens=4096))
 
 

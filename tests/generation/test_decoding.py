@@ -8,12 +8,13 @@ from transformers import GenerationConfig as TransformersGenerationConfig
 
 from llava_scissor.config import GenerationConfig
 from llava_scissor.errors import InputError
-from llava_scissor.generation.decoding import Reply, find_stop_ids, generate, generate_ids, pad_left
+from llava_scissor.generation.decoding import Reply, find_stop_ids, generate, pad_left
 from llava_scissor.generation.sampling import build_processors
 from llava_scissor.generation.stopwatch import Stopwatch
 from llava_scissor.generation.text import decode_text
 from llava_scissor.model import GenerationDefaults
 from tests.model.checkpoints import VOCABULARY_SIZE, build_tokenizer
+from tests.writing import generate_ids
 
 END = 3
 
@@ -89,7 +90,7 @@ class TestGenerate:
 
     def test_prompt_and_answer_must_fit_into_the_context(self, model, prompt):
         room = 512 - len(prompt)
-        message = f"{len(prompt)} tokens and an answer of up to {room + 1} need 513 .* the model has 512"
+        message = f"{len(prompt)} positions and an answer of up to {room + 1} need 513 .* the model has 512"
         with pytest.raises(InputError, match=message):
             generate_ids(model, prompt, GenerationConfig(max_new_tokens=room + 1))
         generate_ids(model, prompt[:1], GenerationConfig(max_new_tokens=1))

@@ -200,7 +200,7 @@ def test_a_closed_session_is_refused(model, clip):
 def test_a_question_that_does_not_fit_is_refused_and_others_are_not(model, clip):
     with Session(model, clip, VideoConfig(), SHORT) as session:
         with pytest.raises(
-            InputError, match=r"a prompt of \d+ tokens and an answer of up to 600 need \d+ .* 512"
+            InputError, match=r"a prompt of \d+ positions and an answer of up to 600 need \d+ .* 512"
         ):
             session.ask(QUESTIONS[0], generation_config=GenerationConfig(max_new_tokens=600))
         assert session.ask(QUESTIONS[0]).num_new_tokens > 0

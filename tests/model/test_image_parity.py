@@ -15,12 +15,12 @@ from transformers.models.llava_onevision.image_processing_pil_llava_onevision im
 )
 
 from llava_scissor.config import GenerationConfig
-from llava_scissor.generation.decoding import generate_ids
 from llava_scissor.generation.media import preprocess_images
 from llava_scissor.model import Images, load_model
 from llava_scissor.model.image_tiles import choose_grid
 from tests.model.checkpoints import IMAGE_ID, build_reference, save_huggingface, save_original
 from tests.model.test_image_tiles import num_tokens
+from tests.writing import generate_ids
 
 # Measured in float32: 0.0 in pixels and in packed tokens, 1.4e-6 in logits of up to 3.2.
 FP32_TOLERANCE = 1e-5

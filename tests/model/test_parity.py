@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from llava_scissor.config import GenerationConfig
-from llava_scissor.generation.decoding import generate_ids
 from llava_scissor.model import OneVision, load_model
 from llava_scissor.model.pooling import pool_frames
 from tests.model.checkpoints import (
@@ -21,6 +20,7 @@ from tests.model.checkpoints import (
     save_huggingface,
     save_original,
 )
+from tests.writing import generate_ids
 
 # In float32 the measured difference is 0.0 at every stage, with values up to 3; the tolerance leaves room for
 # releases of torch and transformers that add in another order.

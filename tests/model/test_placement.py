@@ -7,10 +7,10 @@ import torch
 
 from llava_scissor.config import GenerationConfig
 from llava_scissor.errors import InputError
-from llava_scissor.generation.decoding import generate_ids
 from llava_scissor.model import load_model, placement
 from llava_scissor.model.placement import locate, plan_device_map
 from tests.model.checkpoints import LANGUAGE, build_reference, save_huggingface, save_original
+from tests.writing import generate_ids
 
 QUESTION = "what is this?"
 # In float32 vision tower, projector and embedding take 197 kB, a layer of the language model 65 kB. Room for

@@ -9,10 +9,10 @@ import torch
 
 from llava_scissor.config import GenerationConfig
 from llava_scissor.errors import InputError, MissingDependencyError
-from llava_scissor.generation.decoding import generate_ids
 from llava_scissor.model import load_model, quantisation
 from llava_scissor.model.quantisation import BYTES_PER_WEIGHT
 from tests.model.checkpoints import LANGUAGE, build_reference, save_original
+from tests.writing import generate_ids
 
 QUESTION = "what is this?"
 needs_bitsandbytes = pytest.mark.skipif(

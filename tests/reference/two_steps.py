@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -25,10 +26,14 @@ class Outcome:
     margin: float
 
 
-def step(tokens: np.ndarray, tau: float, sampled: set[int] | None = None) -> tuple[list[list[int]], float]:
-    """Components of one token set, and the margin of its similarities."""
+def step(
+    tokens: np.ndarray, tau: float, sampled: set[int] | None = None, windows: list[int] | None = None
+) -> tuple[list[list[int]], float]:
+    """Components of one token set, and the margin of its similarities; none between different windows."""
     similarity = similarities(tokens)
     off_diagonal = similarity[~np.eye(len(tokens), dtype=bool)]
+    if windows is not None:
+        similarity[np.not_equal.outer(windows, windows)] = -1
     margin = np.abs(off_diagonal - tau).min() if off_diagonal.size else np.inf
     return components(neighbours(similarity, tau, sampled)), float(margin)
 
@@ -69,7 +74,11 @@ def merge(tokens: np.ndarray, assignment: list[int], representatives: np.ndarray
 
 
 def compress(
-    frames, tau: float, samples: tuple[list[set[int]] | None, set[int] | None] = (None, None)
+    frames,
+    tau: float,
+    samples: tuple[list[set[int]] | None, set[int] | None] = (None, None),
+    temporal_window: int | None = None,
+    in_order_of_place: bool = False,
 ) -> Outcome:
     """Spatial step, temporal step, merge of tokens (F, P, D).
 
@@ -77,6 +86,8 @@ def compress(
         frames: the tokens.
         tau: threshold of both steps.
         samples: the looked-at vertices of each frame, and of the representatives; None for all.
+        temporal_window: frames of a window of the temporal step; None for all.
+        in_order_of_place: sort the result by the mean index of the tokens of each component.
     """
     frames = np.asarray(frames, np.float64)
     tokens = frames.reshape(-1, frames.shape[-1])
@@ -87,7 +98,12 @@ def compress(
         spatial += [[f * len(frame) + i for i in part] for part in parts]
         margins.append(margin)
     first = means(tokens, spatial)
-    temporal, margin = step(first, tau, of_representatives)
+    frame = [part[0] // frames.shape[1] for part in spatial]
+    windows = [f // temporal_window for f in frame] if temporal_window else None
+    temporal, margin = step(first, tau, of_representatives, windows)
+    if in_order_of_place:
+        members = {tuple(part): [i for k in part for i in spatial[k]] for part in temporal}
+        temporal.sort(key=lambda part: Fraction(sum(members[tuple(part)]), len(members[tuple(part)])))
     representatives = means(first, temporal)
     of_spatial, of_temporal = labels_of(spatial), labels_of(temporal)
     component = [of_temporal[label] for label in of_spatial]
