@@ -49,18 +49,27 @@ def plain_layers(model, prompt, layer):
     return found.hidden_states[layer][0], found.attentions[layer][0]
 
 
-def test_with_all_tokens_the_logits_are_those_of_the_model(model, read) -> None:
+@pytest.mark.parametrize("kernel", ["sdpa", "eager"])
+def test_with_all_tokens_the_logits_are_those_of_the_model(kernel, model, read) -> None:
     pruned = read(1.0)
     logits = model.language_model(inputs_embeds=pruned.prompt[None]).logits[0, -1:]
-    torch.testing.assert_close(pruned.prefill(), logits, rtol=0, atol=1e-5)
+    model.language_model.set_attn_implementation(kernel)
+    try:
+        torch.testing.assert_close(pruned.prefill(), logits, rtol=0, atol=1e-5)
+    finally:
+        model.language_model.set_attn_implementation("sdpa")
 
 
-def test_those_with_the_most_attention_of_the_last_token_are_kept(model, read) -> None:
-    pruned = read(0.4)
+def test_those_with_the_most_attention_of_the_last_token_are_kept(model, read, monkeypatch) -> None:
+    pruned, seen, select = read(0.4), [], FastV.select
+    monkeypatch.setattr(
+        FastV, "select", lambda self, received: seen.append(received) or select(self, received)
+    )
     _, attention = plain_layers(model, pruned.prompt, 0)
     before = len(model.tokenize(QUESTION)[0])
     received = attention[:, -1, before : before + 36].mean(0)
     pruned.prefill()
+    torch.testing.assert_close(seen[0], received)
     (compression,) = pruned.media.compressions
     assert (compression.num_input, compression.num_kept) == (36, 14)
     kept = compression.assignment >= 0
@@ -117,9 +126,13 @@ def test_every_way_gives_the_same_answer(model, clip, monkeypatch) -> None:
             found = session.ask(question)
             assert (found.text, found.num_cached_tokens) == (expected.text, 0)
             assert found.compression.assignment.equal(expected.compression.assignment)
-    batch = ask_batch(
-        model, [Request(clip, OTHER), Request(None, QUESTION), Request(clip, QUESTION)], None, CONFIG
-    )
+    requests, pieces = [Request(clip, OTHER), Request(None, QUESTION), Request(clip, QUESTION)], ["", "", ""]
+
+    def on_text(row, piece):
+        pieces[row] += piece
+
+    batch = ask_batch(model, requests, None, CONFIG, on_text)
+    assert [piece.strip() for piece in pieces] == [answer.text for answer in batch]
     assert [batch[0].text, batch[2].text] == [other.text, one.text]
     assert batch[1].text == ask(model, None, QUESTION, generation_config=CONFIG).text
     assert set(batch[0].timings_s) == set(one.timings_s)

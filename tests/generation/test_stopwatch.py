@@ -20,6 +20,13 @@ def test_laps_follow_each_other_without_a_gap(clock):
     assert watch.laps_s == {"first": 0.5, "second": 1.5}
 
 
+def test_laps_of_one_name_add_up(clock):
+    watch = Stopwatch(torch.device("cpu"))
+    watch.lap("first")
+    watch.lap("first")
+    assert watch.laps_s == {"first": 2.0}
+
+
 def test_each_lap_waits_for_the_gpu(clock, monkeypatch):
     waits = []
     monkeypatch.setattr(torch.cuda, "synchronize", waits.append)
