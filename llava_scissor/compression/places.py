@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from llava_scissor.compression.protocol import CompressionResult
+from llava_scissor.compression.protocol import (
+    CompressionResult,
+    Compressor,
+    Needs,
+    TowerState,
+    compress_with,
+    needs_of,
+)
 
 
 def mean_places(component: Int64[Tensor, " n"], count: int) -> Float64[Tensor, " k"]:
     """Return the mean index of the tokens of each component, the same to the last bit on every device."""
-    index = torch.arange(component.numel(), device=component.device)
+    index = (component >= 0).nonzero().flatten()  # -1: dropped
+    component = component[index]
     total = torch.zeros(count, dtype=torch.int64, device=index.device).index_add_(0, component, index)
     return total.double() / torch.bincount(component, minlength=count)
 
@@ -32,3 +40,39 @@ def at_places(result: CompressionResult) -> CompressionResult:
     """
     positions = (mean_places(result.component, result.num_kept) + 0.5).floor().long()
     return replace(result, positions=positions)
+
+
+@dataclass(frozen=True)
+class AtPlaces:
+    """A compressor whose kept tokens keep their places, in the order of these.
+
+    Attributes:
+        compressor: what chooses and joins the tokens.
+    """
+
+    compressor: Compressor
+
+    @property
+    def needs(self) -> Needs:
+        """What the compressor looks at besides the tokens."""
+        return needs_of(self.compressor)
+
+    def __call__(self, tokens: Float[Tensor, "f p d"], tower: TowerState | None = None) -> CompressionResult:
+        """Compress one video, and give each kept token the mean index of its component as its position.
+
+        Raises:
+            InputError: as the compressor.
+        """
+        result = compress_with(self.compressor, tokens, tower)
+        number = numbers_in_order(result.component, result.num_kept)
+        order = number.argsort()
+        renumbered = torch.cat([number, number.new_tensor([-1])])  # -1 stays -1
+        in_order = replace(
+            result,
+            tokens=result.tokens[order],
+            component=renumbered[result.component],
+            assignment=renumbered[result.assignment],
+            sizes=result.sizes[order],
+            frame_span=result.frame_span[order],
+        )
+        return at_places(in_order)

@@ -18,6 +18,7 @@ from llava_scissor.compression.baselines.unified import Unified
 from llava_scissor.compression.baselines.uniform import UniformFrames, UniformTokens
 from llava_scissor.compression.baselines.vidcom2 import VidCom2
 from llava_scissor.compression.baselines.visionzip import VisionZip
+from llava_scissor.compression.places import AtPlaces
 from llava_scissor.compression.protocol import Compressor, Identity
 from llava_scissor.compression.scissor import Scissor
 from llava_scissor.config import CompressionConfig
@@ -55,7 +56,9 @@ def build_compressor(config: CompressionConfig) -> Compressor:
     Raises:
         ConfigError: the method needs a retention ratio and the config has none.
     """
-    return COMPRESSORS[config.method](config)
+    compressor = COMPRESSORS[config.method](config)
+    keeps_own_places = config.method in ("scissor", "none", "fastv")
+    return AtPlaces(compressor) if config.positions == "original" and not keeps_own_places else compressor
 
 
 def _ratio(config: CompressionConfig) -> float:

@@ -16,9 +16,10 @@ MAX_SEED = 2**63 - 1  # what torch.Generator.manual_seed takes
 
 _KEYS_WITH_EFFECT: dict[str, set[str]] = {
     "none": set(),
-    "random": {"retention_ratio", "seed"},
+    "random": {"retention_ratio", "positions", "seed"},
+    "fastv": {"retention_ratio"},
 }
-_PEER_KEYS = {"retention_ratio"}
+_PEER_KEYS = {"retention_ratio", "positions"}
 Selecting = Literal["random", "uniform", "uniform_frames", "l2norm", "dycoke", "divprune", "evs", "vidcom2"]
 Merging = Literal["pooling", "tome", "prunevid"]
 Attentive = Literal["visionzip", "fastvid", "holitom", "unified", "fastv"]
@@ -69,8 +70,8 @@ class ScissorConfig(Section):
     """Operating point of the two-step compressor; without `tau` and `retention_ratio`, tau is 0.9."""
 
     preset: Literal["paper", "recommended"] = "paper"
-    """paper: the published method. recommended: temporal_window 4 and positions original, which keep when
-    something happened; keys that are given win over the preset."""
+    """Of scissor. paper: the published method. recommended: temporal_window 4 and positions original, which
+    keep when something happened; keys that are given win over the preset."""
 
     tau: float | None = Field(default=None, ge=-1, le=1)
     """Similarity threshold: two tokens are connected if their cosine similarity is above it. Without tau and
@@ -88,7 +89,7 @@ class ScissorConfig(Section):
     positions: Literal["consecutive", "original"] = "consecutive"
     """Where kept tokens stand in the prompt. consecutive: one after the other. original: each at the mean
     place of the tokens that it stands for, sorted by it, the rest of the prompt where it would be with all
-    tokens."""
+    tokens. Of every method; fastv and none always keep places."""
 
     epsilon: float | None = Field(default=None, gt=0, le=1)
     """Error tolerance of the approximate component search, which looks at ceil(ln(n) / epsilon^2) of n
@@ -108,8 +109,9 @@ class ScissorConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _apply_preset(cls, values: Any) -> Any:
-        is_recommended = isinstance(values, dict) and values.get("preset") == "recommended"
-        return {**RECOMMENDED, **values} if is_recommended else values
+        if not isinstance(values, dict) or values.get("method", "scissor") != "scissor":
+            return values
+        return {**RECOMMENDED, **values} if values.get("preset") == "recommended" else values
 
     @model_validator(mode="after")
     def _check_one_search_size(self) -> ScissorConfig:
@@ -150,7 +152,6 @@ class CompressionConfig(ScissorConfig):
         unused = every - (
             every if self.method == "scissor" else _KEYS_WITH_EFFECT.get(self.method, _PEER_KEYS)
         )
-        unused -= RECOMMENDED.keys() if self.preset == "recommended" else set()
         unused |= {"images"} if self.method == "none" else set()
         _warn_without_effect(self, "compression", unused, f"with compression.method '{self.method}'")
         if self.method == "scissor" and is_exact:

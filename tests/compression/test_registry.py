@@ -50,3 +50,25 @@ def test_a_baseline_needs_a_ratio(name):
     config = CompressionConfig.model_construct(method=name, retention_ratio=None, seed=0)
     with pytest.raises(ConfigError, match=f"retention_ratio is required by compression.method = {name}"):
         build_compressor(config)
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"none", "scissor", "fastv"}))
+def test_the_tokens_of_every_baseline_can_keep_their_places(name):
+    video, tower = (
+        draw(gaussian, 5, 4, 6),
+        TowerState(draw(gaussian, 5, 4, 1).abs()[..., 0], draw(gaussian, 5, 4, 2)),
+    )
+    config = CompressionConfig(method=name, retention_ratio=0.4)
+    plain = compress_with(build_compressor(config), video, tower)
+    placed_config = config.model_copy(update={"positions": "original"})
+    placed = compress_with(build_compressor(placed_config), video, tower)
+    assert plain.positions is None
+    members = [(plain.component == k).nonzero().flatten().tolist() for k in range(plain.num_kept)]
+    order = sorted(range(plain.num_kept), key=lambda k: sum(members[k]) / len(members[k]))
+    assert placed.tokens.equal(plain.tokens[order])
+    assert placed.positions.tolist() == [int(sum(members[k]) / len(members[k]) + 0.5) for k in order]
+    assert placed.sizes.tolist() == [len(members[k]) for k in order]
+    assert placed.frame_span.equal(plain.frame_span[order])
+    new = {k: i for i, k in enumerate(order)} | {-1: -1}
+    assert placed.component.tolist() == [new[k] for k in plain.component.tolist()]
+    assert placed.assignment.tolist() == [new[k] for k in plain.assignment.tolist()]

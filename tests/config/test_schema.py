@@ -369,6 +369,14 @@ def test_a_preset_gives_what_is_not_given() -> None:
     assert ScissorConfig(preset="paper") == ScissorConfig()
 
 
+def test_a_preset_is_for_scissor_and_positions_are_for_all(caplog: pytest.LogCaptureFixture) -> None:
+    config = CompressionConfig(method="random", retention_ratio=0.1, positions="original")
+    assert (config.positions, caplog.messages) == ("original", [])
+    config = CompressionConfig(method="random", retention_ratio=0.1, preset="recommended")
+    assert (config.positions, config.temporal_window) == ("consecutive", None)
+    assert caplog.messages == ["compression.preset has no effect with compression.method 'random'"]
+
+
 def test_a_preset_without_effect_warns_once(caplog: pytest.LogCaptureFixture) -> None:
     CompressionConfig(preset="recommended", method="none")
     assert caplog.messages == ["compression.preset has no effect with compression.method 'none'"]
