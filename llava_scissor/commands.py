@@ -132,7 +132,8 @@ def flops(
         if use_json:
             typer.echo(json.dumps({"model": model, "num_frames": frames, "rows": rows}))
         else:
-            _print_table(f"tera multiply-accumulates, {model}, {frames} frames", rows)
+            turned = [{"": name, **{r["retention"]: r[name] for r in rows}} for name in list(rows[0])[1:]]
+            _print_table(f"tera multiply-accumulates, {model}, {frames} frames", turned)
 
 
 def bench_compressor(

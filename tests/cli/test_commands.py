@@ -59,6 +59,7 @@ def test_flops_of_a_named_size_and_of_a_checkpoint() -> None:
     shown = run("flops", "--model", "demo", "--frames", "8")
     assert shown.exit_code == 0
     assert "512" in shown.stdout
+    assert "…" not in shown.stdout  # nothing is cut off on a narrow terminal
 
 
 def test_pictures_are_written(tmp_path) -> None:
