@@ -132,8 +132,7 @@ def flops(
         if use_json:
             typer.echo(json.dumps({"model": model, "num_frames": frames, "rows": rows}))
         else:
-            turned = [{"": name, **{r["retention"]: r[name] for r in rows}} for name in list(rows[0])[1:]]
-            _print_table(f"tera multiply-accumulates, {model}, {frames} frames", turned)
+            _print_table(f"tera multiply-accumulates, {model}, {frames} frames", _turned(rows))
 
 
 def bench_compressor(
@@ -272,9 +271,8 @@ def bench_model(
             video or str(demo_clips()[0].path),
             room.ModelBench(num_frames=frames, max_new_tokens=new_tokens, num_repeats=repeats),
         )
-        _print_table(
-            f"{model}, {frames} frames, median ms, {_machine(report)}", map(_bench_row, report["rows"])
-        )
+        rows = _turned([_bench_row(row) for row in report["rows"]])
+        _print_table(f"{model}, {frames} frames, median ms, {_machine(report)}", rows)
         typer.echo(json.dumps({"model": model, **report}))
 
 
@@ -374,6 +372,12 @@ def _check_ratios(ratios: Sequence[float] | None) -> None:
     for ratio in ratios or ():
         if not 0 < ratio <= 1:
             raise ConfigError(f"--retention {ratio}: expected a number in (0, 1]")
+
+
+def _turned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Make columns of rows, named by their first value: many figures of few things fit a narrow terminal."""
+    first, *labels = rows[0]
+    return [{"": label, **{row[first]: row[label] for row in rows}} for label in labels]
 
 
 def _print_table(title: str, rows: Iterable[dict[str, Any]]) -> None:

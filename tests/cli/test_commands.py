@@ -44,7 +44,9 @@ def test_growth_is_measured_once_and_drawn(tmp_path) -> None:
 
 
 def test_an_answer_is_measured() -> None:
-    report = last_line(run("bench", "model", *SMALL, "--retention", "0.1", "--device", "cpu"))
+    result = run("bench", "model", *SMALL, "--retention", "0.1", "--device", "cpu")
+    assert "…" not in result.stdout  # nothing is cut off on a narrow terminal
+    report = last_line(result)
     assert report["model"] == "demo"
     assert [row["name"] for row in report["rows"]] == ["all tokens", "scissor 10%"]
     assert [row["tokens"]["kept"] for row in report["rows"]] == [128, 12]
