@@ -30,18 +30,8 @@ from llava_scissor.model.prompt import PLACEHOLDER
 logger = logging.getLogger(__name__)
 
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
-_KNOWN_KWARGS = {
-    *(
-        "until",
-        "max_new_tokens",
-        "do_sample",
-        "temperature",
-        "top_p",
-        "top_k",
-        "num_beams",
-        "repetition_penalty",
-    ),
-}
+_SAMPLING_KWARGS = {"do_sample", "temperature", "top_p", "top_k", "num_beams"}
+_KNOWN_KWARGS = {"until", "max_new_tokens", "repetition_penalty"} | _SAMPLING_KWARGS
 
 
 class LlavaScissor(lmms):

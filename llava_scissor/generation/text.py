@@ -7,11 +7,6 @@ from collections.abc import Sequence
 from transformers import PreTrainedTokenizerBase
 
 
-def decode_text(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int]) -> str:
-    """Return the text of an answer without control tokens and without space around it."""
-    return _decode(ids, tokenizer, stop_ids).strip()
-
-
 class AnswerText:
     """The text of an answer, which ends before the first of the stop texts.
 

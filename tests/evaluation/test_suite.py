@@ -30,7 +30,7 @@ from llava_scissor.evaluation.suite import (
 )
 from llava_scissor.generation import Session
 from llava_scissor.generation.decoding import find_stop_ids
-from llava_scissor.generation.text import decode_text
+from llava_scissor.generation.text import AnswerText
 from llava_scissor.model import load_model
 from llava_scissor.video import VideoClip, preprocess_frames
 from tests.demo.oracle import answer, expected_counts
@@ -74,7 +74,7 @@ def ask_one_by_one(model, compressor, suite: Suite) -> list[tuple[int, str, str,
         for question in questions:
             prompt = model.embed_prompt(model.tokenize(question.text), kept)
             ids = generate_ids(model, prompt, GenerationConfig(max_new_tokens=8))
-            said = decode_text(ids, model.tokenizer, find_stop_ids(model))
+            said = AnswerText(model.tokenizer, find_stop_ids(model)).whole(ids)
             told.append((clip, question.kind, question.text, said))
     return told
 

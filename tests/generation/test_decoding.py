@@ -11,7 +11,7 @@ from llava_scissor.errors import InputError
 from llava_scissor.generation.decoding import Reply, find_stop_ids, generate, pad_left
 from llava_scissor.generation.sampling import build_processors
 from llava_scissor.generation.stopwatch import Stopwatch
-from llava_scissor.generation.text import decode_text
+from llava_scissor.generation.text import AnswerText
 from llava_scissor.model import GenerationDefaults
 from tests.model.checkpoints import VOCABULARY_SIZE, build_tokenizer
 from tests.writing import generate_ids
@@ -113,15 +113,14 @@ def test_streaming_equals_not_streaming(model, prompt):
     config, pieces = GenerationConfig(max_new_tokens=12), []
     ids = generate_ids(model, prompt, config, pieces.append)
     assert ids == generate_ids(model, prompt, config)
-    assert "".join(pieces) == decode_text(ids, model.tokenizer, [END])
+    assert "".join(pieces) == AnswerText(model.tokenizer, [END]).whole(ids)
     assert len(pieces) > 1
 
 
 class TestStopTexts:
     def test_the_answer_ends_before_a_stop_text(self, model, prompt):
-        words = decode_text(
-            generate_ids(model, prompt, GenerationConfig(max_new_tokens=12)), model.tokenizer, []
-        ).split()
+        ids = generate_ids(model, prompt, GenerationConfig(max_new_tokens=12))
+        words = AnswerText(model.tokenizer, []).whole(ids).split()
         stop = next(word for i, word in enumerate(words) if i > 2 and word not in words[:i])
         reply = Reply(model, GenerationConfig(max_new_tokens=12, stop=(stop,)))
         for _ in generate(model, [prompt], [reply]):
