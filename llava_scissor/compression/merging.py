@@ -118,7 +118,7 @@ def _within_reach(
     own, place = component.unique(return_inverse=True)
     if len(own) * FEW > len(rows):
         return None
-    (left, left_error), (right, right_error) = tokens.formats[0], representatives.formats[0]
+    (left, left_error), (right, right_error) = next(tokens.formats), next(representatives.formats)
     centers = right.index_select(0, own)
     error = precision.product_error(left.dtype, left.shape[1], left_error, right_error)
     to_own = precision.product(left.index_select(0, rows)[None], centers[None])[0].gather(1, place[:, None])
@@ -161,23 +161,25 @@ def _nearest(
         if places is not None:
             row, column = places // values.shape[1], places % values.shape[1]
             column = column if reach is None else reach[column]
-            return _decide(tokens.unit, rows, representatives.unit, row, column)
-    values = similarity_of_all(tokens.unit[rows][None], among(representatives.unit)[None])[0]
+            return _decide(tokens, rows, representatives, row, column)
+    values = similarity_of_all(tokens.units_at(rows)[None], among(representatives.unit)[None])[0]
     if representatives.has_zero:
         values.masked_fill_(representatives.is_zero, -torch.inf)
     nearest = values.argmax(dim=1)
     return nearest if reach is None else reach[nearest]
 
 
-def _decide(left: Tensor, rows: Tensor, right: Tensor, row: Tensor, column: Tensor) -> Int64[Tensor, " r"]:
-    """Compare candidates by their similarity: those at places `row` of `rows`, ascending, with some of `right`."""
+def _decide(
+    tokens: Directions, rows: Tensor, representatives: Directions, row: Tensor, column: Tensor
+) -> Int64[Tensor, " r"]:
+    """Compare candidates by their similarity: tokens at places `row` of `rows`, ascending, with representatives."""
     nearest = torch.zeros_like(rows).index_copy_(0, row, column)
     has_several = torch.bincount(row, minlength=len(rows)) > 1
     contested = has_several.nonzero()[:, 0]
     is_open = has_several[row]
     row, column = (has_several.cumsum(0) - 1)[row[is_open]], column[is_open]
     if contested.numel():
-        nearest[contested] = _best(left.index_select(0, rows[contested]), row, right, column)
+        nearest[contested] = _best(tokens.units_at(rows[contested]), row, representatives.unit, column)
     return nearest
 
 

@@ -8,9 +8,9 @@ on neither blocks, threads nor the device's matrix product.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 
 import torch
 from jaxtyping import Bool, Float, Float32, Int64
@@ -30,7 +30,7 @@ PRODUCTS_EACH = 2**18
 
 
 ROWS_EACH = 2**8
-"""Tokens normalised at a time on a CPU; they stay in the cache."""
+"""Tokens converted at a time on a CPU; they stay in the cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,51 +38,81 @@ class Directions:
     """Tokens as unit vectors.
 
     Attributes:
-        unit: float32 unit vectors; zero rows for zero-norm tokens.
-        coarse: the same in the format in which products are fastest; `unit` itself if that is float32.
-        coarse_error: the largest distance of a vector of `coarse` from its unit vector.
+        tokens: as given, or in float32 and scaled by powers of two where their squares would leave its range.
+        norm: their lengths, 1 for zero-norm tokens.
+        coarse: unit vectors in the format in which products are fastest.
+        coarse_error: the largest distance of a vector of `coarse` from its float32 unit vector.
         is_zero: which tokens have zero norm.
         has_zero: whether any has.
         shift: the sum of all tokens stays below float32's limit if they are multiplied by 2^-shift.
     """
 
-    unit: Float32[Tensor, "*batch d"]
+    tokens: Float[Tensor, "*batch d"]
+    norm: Float32[Tensor, "*batch"]
     coarse: Float[Tensor, "*batch d"]
     coarse_error: float
     is_zero: Bool[Tensor, "*batch"]
     has_zero: bool = False
     shift: int = 0
 
+    @cached_property
+    def unit(self) -> Float32[Tensor, "*batch d"]:
+        """float32 unit vectors, zero rows for zero-norm tokens; formed when first asked for."""
+        if self.coarse.dtype == torch.float32:
+            return self.coarse
+        unit = torch.empty_like(self.coarse, dtype=torch.float32)
+        flat = unit.view(-1, unit.shape[-1])
+        for rows in _blocks(flat):
+            torch.div(self._flat_tokens[rows].float(), self.norm.flatten()[rows, None], out=flat[rows])
+        return unit
+
+    def units_at(self, index: Int64[Tensor, " n"]) -> Float32[Tensor, "n d"]:
+        """Return the float32 unit vectors of some tokens, numbered across the batch."""
+        if self.coarse.dtype == torch.float32 or "unit" in vars(self):
+            return self.unit.flatten(0, -2).index_select(0, index)
+        return self._flat_tokens.index_select(0, index).float().div_(self.norm.flatten()[index, None])
+
     @property
-    def formats(self) -> list[tuple[Tensor, float]]:
+    def _flat_tokens(self) -> Tensor:
+        return self.tokens.flatten(0, -2)
+
+    @property
+    def formats(self) -> Iterator[tuple[Tensor, float]]:
         """The vectors in the formats in which they are multiplied, the fastest first, and their errors."""
-        fine = (self.unit, precision.matrix_error(self.unit.dtype))
-        return [fine] if self.coarse is self.unit else [(self.coarse, self.coarse_error), fine]
+        if self.coarse.dtype != torch.float32:
+            yield self.coarse, self.coarse_error
+        yield self.unit, precision.matrix_error(torch.float32)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tokens are."""
+        return self.coarse.device
 
     def flatten(self) -> Directions:
         """All tokens as one list."""
-        return self._with(self.unit.flatten(0, -2), self.coarse.flatten(0, -2), self.is_zero.flatten())
+        return self._each(lambda values, axis: values.flatten(0, axis - 1))
 
     def __getitem__(self, part: slice) -> Directions:
         """Part of the first axis."""
-        return self._with(self.unit[part], self.coarse[part], self.is_zero[part])
+        return self._each(lambda values, _: values[part])
 
     def contiguous(self) -> Directions:
         """The same with rows next to each other in memory."""
-        return self._with(self.unit.contiguous(), self.coarse.contiguous(), self.is_zero.contiguous())
+        return self._each(lambda values, _: values.contiguous())
 
-    def _with(self, unit: Tensor, coarse: Tensor, is_zero: Tensor) -> Directions:
-        coarse = unit if self.coarse is self.unit else coarse
-        return replace(self, unit=unit, coarse=coarse, is_zero=is_zero)
+    def _each(self, change: Callable[[Tensor, int], Tensor]) -> Directions:
+        """Change all tensors in the same way; the number of axes in front of the last of `tokens` is given."""
+        axis = self.is_zero.ndim
+        names = ("tokens", "norm", "coarse", "is_zero")
+        return replace(self, **{name: change(getattr(self, name), axis) for name in names})
 
     @staticmethod
     def joined(parts: Sequence[Directions]) -> Directions:
         """Directions one after the other; `shift` is left out."""
-        unit = torch.cat([part.unit for part in parts])
-        is_alike = all(part.coarse is part.unit for part in parts)
         return Directions(
-            unit,
-            unit if is_alike else torch.cat([part.coarse for part in parts]),
+            torch.cat([part.tokens for part in parts]),
+            torch.cat([part.norm for part in parts]),
+            torch.cat([part.coarse for part in parts]),
             max(part.coarse_error for part in parts),
             torch.cat([part.is_zero for part in parts]),
             any(part.has_zero for part in parts),
@@ -115,28 +145,34 @@ def directions(tokens: Float[Tensor, "*batch d"]) -> Directions:
     found, norm = _normalised(values.where(is_plain[..., None], scaled))
     is_zero = norm == 0
     shift = max(0, int(exponent.max()) + is_zero.numel().bit_length() - 127)
-    return replace(found, is_zero=is_zero, has_zero=bool(is_zero.any()), shift=shift)
+    norm = norm.masked_fill_(is_zero, 1)
+    return replace(found, norm=norm, is_zero=is_zero, has_zero=bool(is_zero.any()), shift=shift)
 
 
 def _normalised(tokens: Float[Tensor, "*batch d"]) -> tuple[Directions, Float32[Tensor, "*batch"]]:
     """Divide tokens by their norms, where that is not 0; return the norms, too. One pass over the tokens."""
     flat = tokens.flatten(0, -2)
-    unit = torch.empty_like(flat, dtype=torch.float32)
-    dtype = precision.fast_dtype(unit.device)
-    coarse = unit if dtype == unit.dtype else torch.empty_like(unit, dtype=dtype)
-    norm, error = unit.new_empty(len(flat)), unit.new_zeros(())
-    rows_each = ROWS_EACH if unit.device.type == "cpu" else len(flat)
-    for first in range(0, len(flat), rows_each):
-        rows = slice(first, first + rows_each)
+    coarse = torch.empty_like(flat, dtype=precision.fast_dtype(flat.device))
+    norm = torch.empty_like(flat[:, 0], dtype=torch.float32)
+    error = norm.new_zeros(())
+    for rows in _blocks(flat):
         values = flat[rows].float()
         torch.linalg.vector_norm(values, dim=-1, out=norm[rows])
-        torch.div(values, norm[rows].where(norm[rows] > 0, 1)[:, None], out=unit[rows])
-        if coarse is not unit:
-            coarse[rows] = unit[rows]
-            error = torch.maximum(error, precision.rounding_error(unit[rows], coarse[rows]))
-    unit, norm = unit.view(tokens.shape), norm.view(tokens.shape[:-1])
-    coarse = unit if dtype == unit.dtype else coarse.view(tokens.shape)
-    return Directions(unit, coarse, float(error), torch.zeros_like(norm, dtype=torch.bool)), norm
+        unit = values / norm[rows].where(norm[rows] > 0, 1)[:, None]
+        coarse[rows] = unit
+        if coarse.dtype != torch.float32:
+            error = torch.maximum(error, precision.rounding_error(unit, coarse[rows]))
+    norm, is_zero = norm.view(tokens.shape[:-1]), torch.zeros_like(norm, dtype=torch.bool)
+    found = Directions(
+        flat.view(tokens.shape), norm, coarse.view(tokens.shape), float(error), is_zero.view(norm.shape)
+    )
+    return found, norm
+
+
+def _blocks(tokens: Float[Tensor, "n d"]) -> Iterator[slice]:
+    """Yield parts of a list of tokens that are converted at a time."""
+    rows_each = ROWS_EACH if tokens.device.type == "cpu" else max(1, len(tokens))
+    return (slice(first, first + rows_each) for first in range(0, len(tokens), rows_each))
 
 
 def _check_finite(largest: Tensor) -> None:

@@ -124,7 +124,7 @@ class Video:
 
     def _sets(self, unit: Directions, window: Tensor | None = None) -> TokenSets:
         num_sets, size = unit.is_zero.shape
-        sample = draw_sample(num_sets, size, self._sample_size(size), self.config.seed, unit.unit.device)
+        sample = draw_sample(num_sets, size, self._sample_size(size), self.config.seed, unit.device)
         return TokenSets(unit, sample, self.config.block_size, window)
 
     def _sample_size(self, size: int) -> int | None:

@@ -157,7 +157,7 @@ def _merged(
 ) -> CompressionResult:
     """Merge the most similar kept tokens until `count` are left; each weighs as many tokens as it stands for."""
     unit = directions(result.tokens[None])
-    alone = torch.arange(result.num_kept, device=unit.unit.device)
+    alone = torch.arange(result.num_kept, device=unit.device)
     labels = merge_strongest(
         TokenSets(unit, None, block_size), alone, result.num_kept - count, tau=1.0, depth=0.05
     )

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 
 import torch
 from jaxtyping import Bool, Float, Float32, Int64
@@ -105,7 +106,7 @@ class TokenSets:
     @property
     def device(self) -> torch.device:
         """Where the tokens are."""
-        return self.directions.unit.device
+        return self.directions.device
 
     def tiles(self) -> Iterator[Tile]:
         """Yield tiles that hold every looked-at pair of two different tokens of a set exactly once.
@@ -135,11 +136,11 @@ class TokenSets:
 
         A format that was too coarse for one tile is not tried again for others.
         """
-        width = self.directions.unit.shape[-1]
+        width = self.directions.coarse.shape[-1]
         first, kept = self._kept.get(tile.place, (self._first_format[0], None))
-        for rank, (columns, error) in list(enumerate(self.directions.formats))[first:]:
+        for rank, (columns, error) in islice(enumerate(self.directions.formats), first, None):
             if kept is None or rank > first:
-                rows = self._rows(rank)[tile.sets, tile.row_range]
+                rows = self._rows(rank, columns)[tile.sets, tile.row_range]
                 kept = self._with_unlike(precision.product(rows, self._columns(columns, tile)), tile)
             if self._num_pairs <= KEPT_PAIRS:
                 self._kept[tile.place] = rank, kept
@@ -149,23 +150,29 @@ class TokenSets:
     def exact(self, tile: Tile) -> Float32[Tensor, "g r c"]:
         """Return the tile's similarities; some are of no pair of the tile, see `only_pairs`."""
         unit = self.directions.unit
-        values = similarity_of_all(self._rows(-1)[tile.sets, tile.row_range], self._columns(unit, tile))
+        rows = self._rows(-1, unit)[tile.sets, tile.row_range]
+        values = similarity_of_all(rows, self._columns(unit, tile))
         return self._with_unlike(values, tile)
 
     def _columns(self, vectors: Tensor, tile: Tile) -> Tensor:
         return vectors[tile.sets, tile.column_range]
 
-    def similarity(self, u: Int64[Tensor, " e"], v: Int64[Tensor, " e"]) -> Tensor:
+    def similarity(self, u: Int64[Tensor, " e"], v: Int64[Tensor, " e"]) -> Float32[Tensor, " e"]:
         """Return the similarity of some pairs of vertices."""
-        unit = self.directions.unit.flatten(0, 1)
-        values = similarity_of_pairs(unit, u, unit, v)
+        values = similarity_of_pairs(*self._ends(u, v))
         return values.masked_fill_(self._is_unlike(u, v), NEVER) if self._has_unlike else values
 
     def exceeds(self, u: Int64[Tensor, " e"], v: Int64[Tensor, " e"], tau: float) -> Bool[Tensor, " e"]:
         """Tell which of some pairs of vertices have a similarity above `tau`, which is at least -1; u ascends."""
-        unit = self.directions.unit.flatten(0, 1)
-        is_above = exceeds(unit, u, unit, v, tau)
+        is_above = exceeds(*self._ends(u, v), tau)
         return is_above & ~self._is_unlike(u, v) if self._has_unlike else is_above
+
+    def _ends(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the unit vectors at the ends of some pairs, and the places of the ends among them."""
+        is_end = torch.zeros(self.num_vertices, dtype=torch.bool, device=self.device)
+        is_end[u] = is_end[v] = True
+        unit, place = self.directions.units_at(is_end.nonzero()[:, 0]), is_end.cumsum(0) - 1
+        return unit, place[u], unit, place[v]
 
     def part(self, sets: slice) -> TokenSets:
         """Return some of the sets."""
@@ -188,20 +195,17 @@ class TokenSets:
         num_sets, size = self.directions.is_zero.shape
         return num_sets * (size if self.sample is None else self.sample.shape[1]) * size
 
-    def _rows(self, rank: int) -> Float[Tensor, "b s d"]:
+    def _rows(self, rank: int, vectors: Float[Tensor, "b n d"]) -> Float[Tensor, "b s d"]:
         """The looked-at tokens in one of the formats."""
-        vectors, _ = self.directions.formats[rank]
-        return vectors if self.sample is None else self._sampled_rows[rank]
+        if self.sample is None:
+            return vectors
+        if rank not in self._sampled_rows:
+            self._sampled_rows[rank] = vectors.take_along_dim(self.sample[..., None], dim=1)
+        return self._sampled_rows[rank]
 
     @cached_property
-    def _sampled_rows(self) -> list[Tensor]:
-        assert self.sample is not None
-        num_sets, size = self.directions.is_zero.shape
-        rows = (self.sample + size * torch.arange(num_sets, device=self.device)[:, None]).flatten()
-        return [
-            vectors.flatten(0, 1).index_select(0, rows).view(num_sets, -1, vectors.shape[2])
-            for vectors, _ in self.directions.formats
-        ]
+    def _sampled_rows(self) -> dict[int, Tensor]:
+        return {}
 
     @cached_property
     def _is_sampled(self) -> Bool[Tensor, "b n"]:
