@@ -7,18 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
-from scipy.sparse import coo_array, csgraph
+from jaxtyping import Int64
+from scipy.sparse import csgraph, csr_array
 from torch import Tensor
 
 from llava_scissor.compression import precision
+from llava_scissor.compression.links import MANY_PAIRS, Links, Pairs, find_nonzero, pairs_at
 from llava_scissor.compression.token_sets import FEW, Tile, TokenSets
-
-Pairs = tuple[Tensor, Tensor]
-"""Some pairs of vertices (u, v)."""
-
-MANY_PAIRS = 2**22
-"""Edges or open pairs that are remembered; more are looked at as they come."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +60,14 @@ class SimilarityGraph:
         count: number of components.
     """
 
-    def __init__(self, sets: TokenSets, tau: float):
-        """Find the components; see `connected_components`."""
+    def __init__(self, sets: TokenSets, tau: float, links: Links | None = None):
+        """Find the components; see `connected_components`.
+
+        Args:
+            sets: the tokens.
+            tau: threshold.
+            links: the pairs of `sets` above a threshold of at most `tau`, where they are known.
+        """
         self.sets, self.tau = sets, tau
         self.labels = torch.arange(sets.num_vertices, device=sets.device)
         self._degree = torch.zeros_like(self.labels)  # along edges that are settled
@@ -75,8 +76,13 @@ class SimilarityGraph:
         if tau < -1:
             self.labels = self.labels // sets.directions.is_zero.shape[1]
         elif tau < 1:
-            for tile in sets.tiles():
-                self._look_at(tile)
+            if links is None:
+                for tile in sets.tiles():
+                    self._look_at(tile)
+            else:
+                edges, open_pairs = links.at(tau)
+                self._edges.append(edges)
+                self._open.append(open_pairs)
             self._decide_between_components()
         self.count = int((torch.bincount(self.labels, minlength=1) > 0).sum())
 
@@ -86,6 +92,12 @@ class SimilarityGraph:
         if self._open:
             self._decide_between_leaders()
         return order_components(self.labels, self._degree)
+
+    def unordered(self) -> Components:
+        """Number the components in any order, which takes less time."""
+        is_used = torch.zeros_like(self.labels, dtype=torch.bool)
+        is_used[self.labels] = True
+        return Components((is_used.cumsum(0) - 1)[self.labels], self.count)
 
     def _look_at(self, tile: Tile) -> None:
         edges, open_pairs = _decide(self.sets, tile, self.tau)
@@ -114,7 +126,9 @@ class SimilarityGraph:
         if self._edges:
             u, v = _taken(self._edges)
             self._degree += torch.bincount(torch.cat([u, v]), minlength=self._degree.numel())
-            self.labels = label_edges(self.labels.numel(), self.labels[u], self.labels[v])[self.labels]
+            u, v = self.labels[u], self.labels[v]
+            if bool((u != v).any()):
+                self.labels = label_edges(self.labels.numel(), u, v)[self.labels]
 
     def _decide_between_components(self) -> None:
         self._connect()
@@ -187,8 +201,13 @@ def follow(parent: Int64[Tensor, " v"]) -> Int64[Tensor, " v"]:
 
 
 def _label_with_scipy(num_vertices: int, u: Tensor, v: Tensor) -> Tensor:
-    edges = (np.ones(u.numel(), np.bool_), (u.numpy(), v.numpy()))
-    graph = coo_array(edges, shape=(num_vertices, num_vertices))
+    if bool((u[1:] < u[:-1]).any()):
+        u, order = u.sort()
+        v = v[order]
+    start = torch.zeros(num_vertices + 1, dtype=torch.int32)
+    start[1:] = torch.bincount(u, minlength=num_vertices).cumsum(0)
+    rows = (np.ones(u.numel()), v.int().numpy(), start.numpy())  # as SciPy wants them: it need not copy
+    graph = csr_array(rows, shape=(num_vertices, num_vertices))
     return torch.from_numpy(csgraph.connected_components(graph, directed=False)[1]).long()
 
 
@@ -239,29 +258,6 @@ def _decide(sets: TokenSets, tile: Tile, tau: float) -> tuple[Pairs | Tensor, Pa
     linked = sets.only_pairs(values.gt_(precision.round_down(tau, values.dtype)), tile)
     nothing = tile.rows.new_zeros(0)
     return linked, (nothing, nothing)
-
-
-def find_nonzero(mask: Float[Tensor, "*shape"], limit: int) -> Int64[Tensor, " e"] | None:
-    """Return the flat places of a mask's nonzero elements, or None if there are more than `limit`."""
-    flat, width = mask.flatten(), 8 // mask.element_size()
-    if flat.numel() % width:
-        places = flat.nonzero()[:, 0]
-    else:  # several elements at a time: most are zero
-        word = flat.view(torch.int64).nonzero()[:, 0]
-        if word.numel() > limit:
-            return None
-        few, place = flat.view(-1, width)[word].nonzero(as_tuple=True)
-        places = word[few] * width + place
-    return places if places.numel() <= limit else None
-
-
-def pairs_at(tile: Tile, places: Int64[Tensor, " e"]) -> tuple[Int64[Tensor, " e"], Int64[Tensor, " e"]]:
-    """Return the vertices of row and column at flat places of a tile."""
-    num_rows, num_columns = tile.rows.shape[1], tile.columns.shape[1]
-    row = places // num_columns
-    return tile.rows.flatten()[row], tile.columns.flatten()[
-        row // num_rows * num_columns + places % num_columns
-    ]
 
 
 def _join(labels: Tensor, linked: Tensor, tile: Tile) -> Tensor:

@@ -14,7 +14,8 @@ from scipy.sparse import coo_array, csgraph
 from torch import Tensor
 
 from llava_scissor.compression import precision
-from llava_scissor.compression.components import find_nonzero, label_edges, pairs_at
+from llava_scissor.compression.components import label_edges
+from llava_scissor.compression.links import Links, find_nonzero, pairs_at
 from llava_scissor.compression.token_sets import FEW, Tile, TokenSets
 
 EVERYTHING = -2.0
@@ -22,7 +23,12 @@ EVERYTHING = -2.0
 
 
 def merge_strongest(
-    sets: TokenSets, labels: Int64[Tensor, " v"], num_merges: int, tau: float, depth: float
+    sets: TokenSets,
+    labels: Int64[Tensor, " v"],
+    num_merges: int,
+    tau: float,
+    depth: float,
+    links: Links | None = None,
 ) -> Int64[Tensor, " v"]:
     """Merge components of the graph at `tau` along the strongest edges between them.
 
@@ -35,6 +41,7 @@ def merge_strongest(
         num_merges: how many merges; at most the number of components less the number of sets.
         tau: threshold that led to the components; no edge above it is left between two of them.
         depth: how far below `tau` the edges are expected. A bad guess costs time only.
+        links: pairs of `sets` above a lower threshold, where they are known.
 
     Returns:
         Labels of the merged components.
@@ -43,12 +50,16 @@ def merge_strongest(
     """
     while num_merges:
         low = tau - depth if tau - depth > -1 else EVERYTHING
-        forest = _forest_above(sets, labels, low, num_merges)
+        is_listed = links is not None and links.low <= low
+        if links is not None and is_listed:
+            forest = _Edges.above(sets, *links.between(labels, low), low).with_others([], labels)
+        else:
+            forest = _forest_above(sets, labels, low, num_merges)
         taken = forest.u[:num_merges], forest.v[:num_merges]
         labels = label_edges(labels.numel(), labels[taken[0]], labels[taken[1]])[labels]
         num_merges -= len(taken[0])
         assert low > EVERYTHING or not num_merges
-        depth *= 8
+        depth *= 2 if is_listed else 8
     return labels
 
 
@@ -57,6 +68,15 @@ class _Edges:
 
     def __init__(self, weight: Float32[Tensor, " e"], u: Int64[Tensor, " e"], v: Int64[Tensor, " e"]):
         self.weight, self.u, self.v = weight, u, v
+
+    @classmethod
+    def above(cls, sets: TokenSets, u: Tensor, v: Tensor, low: float) -> _Edges:
+        """Return those of some pairs that have a similarity above `low`."""
+        order = u.argsort()
+        u, v = u[order], v[order]
+        is_edge = sets.exceeds(u, v, low)
+        u, v = u[is_edge], v[is_edge]
+        return cls(sets.similarity(u, v), u, v)
 
     def with_others(self, others: list[_Edges], labels: Int64[Tensor, " v"]) -> _Edges:
         """Return a maximum spanning forest of these and other edges."""
@@ -97,10 +117,7 @@ def _edges_above(sets: TokenSets, tile: Tile, labels: Tensor, low: float) -> _Ed
         is_open = sets.only_pairs(torch.ge(values, least, out=torch.empty_like(values)), tile).mul_(differs)
         places = find_nonzero(is_open, values.numel() // FEW)
         if places is not None:
-            u, v = pairs_at(tile, places)
-            is_edge = sets.exceeds(u, v, low)
-            u, v = u[is_edge], v[is_edge]
-            return _Edges(sets.similarity(u, v), u, v)
+            return _Edges.above(sets, *pairs_at(tile, places), low)
     values = sets.exact(tile)
     is_edge = sets.only_pairs((values > precision.round_down(low, values.dtype)).float(), tile).mul_(differs)
     places = is_edge.flatten().nonzero()[:, 0]

@@ -7,7 +7,8 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from llava_scissor.compression import precision
-from llava_scissor.compression.components import find_nonzero
+from llava_scissor.compression.links import find_nonzero
+from llava_scissor.compression.patched import PatchedRows
 from llava_scissor.compression.similarity import (
     Directions,
     rough_similarity_of_pairs,
@@ -27,7 +28,7 @@ SLACK = 2.0**-18
 
 
 def sum_by_label(
-    tokens: Float[Tensor, "n d"], labels: Int64[Tensor, " n"], count: int
+    tokens: Float[Tensor, "n d"] | PatchedRows, labels: Int64[Tensor, " n"], count: int
 ) -> tuple[Float32[Tensor, "k d"], Float32[Tensor, "k 1"]]:
     """Add up the tokens of each label in float32, the same way every time on every device.
 
@@ -40,10 +41,11 @@ def sum_by_label(
         Sums (K, D) and numbers of tokens (K, 1).
     """
     num_members = torch.bincount(labels, minlength=count)
-    if tokens.device.type == "cpu":
+    if labels.device.type == "cpu":
         total = torch.zeros(count, tokens.shape[1])
-        for part, label in zip(tokens.split(ROWS_EACH), labels.split(ROWS_EACH), strict=True):
-            total.index_add_(0, label, part.float())
+        for first in range(0, len(labels), ROWS_EACH):
+            part = slice(first, first + ROWS_EACH)
+            total.index_add_(0, labels[part], tokens[part].float())
     else:
         # index_add_ adds in any order on a GPU; sorted segments are added in one.
         grouped = tokens[labels.argsort(stable=True)].float()
@@ -52,7 +54,7 @@ def sum_by_label(
 
 
 def mean_by_label(
-    tokens: Float[Tensor, "n d"], labels: Int64[Tensor, " n"], count: int
+    tokens: Float[Tensor, "n d"] | PatchedRows, labels: Int64[Tensor, " n"], count: int
 ) -> Float32[Tensor, "k d"]:
     """Return the representative of each component: the mean of its tokens."""
     total, num_members = sum_by_label(tokens, labels, count)
@@ -172,7 +174,7 @@ def _nearest(
 def _decide(
     tokens: Directions, rows: Tensor, representatives: Directions, row: Tensor, column: Tensor
 ) -> Int64[Tensor, " r"]:
-    """Compare candidates by their similarity: tokens at places `row` of `rows`, ascending, with representatives."""
+    """Compare candidates, tokens at places `row` of `rows`, ascending, with representatives, by similarity."""
     nearest = torch.zeros_like(rows).index_copy_(0, row, column)
     has_several = torch.bincount(row, minlength=len(rows)) > 1
     contested = has_several.nonzero()[:, 0]

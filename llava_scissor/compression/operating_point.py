@@ -1,45 +1,52 @@
 """Meeting an exact number of tokens.
 
 The two steps share one threshold. It is searched so that they leave the wanted number of tokens or a few more, and
-those are merged along the strongest links that remain. The search begins on a few frames, where a trial costs
-little, and moves on to twice as many each time.
+those are merged along the strongest links that remain. A part of the video tells where to begin. After the first
+trial on the whole video, only what another threshold changes is computed.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from llava_scissor.compression.components import SimilarityGraph
+from llava_scissor.compression.components import SimilarityGraph, connected_components
 from llava_scissor.compression.linkage import merge_strongest
+from llava_scissor.compression.links import Links
 from llava_scissor.compression.steps import SpatialStep, TwoSteps, Video
 
-CLOSE_ENOUGH = 0.1
+CLOSE_ENOUGH = 0.25
 """A threshold that leaves at most this share of the budget too many ends the search."""
 
-AIM = 0.05
-"""The share of the budget too many that the search aims at."""
-
-STEEPER = 8.0
-"""A trial changes the slope that is expected by at most this factor."""
-
-DEPTH = 2.0**-6
-"""The links that are left to merge along are first looked for no further than this below the threshold."""
-
-ROUGHLY = 0.2
-"""On a part of the video a number of tokens is close enough if it is off by this, as a logarithm."""
-
-MAX_ROUGH_TRIALS = 5
-"""Thresholds tried at most on one part of the video."""
-
-GROWTH = 0.85
-"""The power of the number of frames that the number of tokens grows with, as long as it is not known."""
+AIM = 0.11
+"""What the search aims at: the logarithm of the number of tokens left over that of the budget."""
 
 MAX_TRIALS = 16
-"""Thresholds tried at most on one number of frames."""
+"""Thresholds tried at most on the whole video."""
 
-FEWEST_FRAMES = 8
-"""Frames on which the search begins."""
+REACH = 0.9
+"""Links are listed down to where the logarithm of the number of tokens is expected to be less by this."""
+
+PART = 8
+"""The part of the video on which the search begins has every so-many-th frame."""
+
+FEWEST_FRAMES = 2
+"""Frames of the smallest part."""
+
+SATURATION = 0.16
+"""The power of the frames that the number of tokens grows with: 1 + this * logarithm of the share that is kept."""
+
+STEEPER = 1.8
+"""How much steeper the curve is on the whole video than on the part."""
+
+ROUGHLY = 0.2
+"""On the part a number of tokens is close enough if its logarithm is off by this."""
+
+MAX_ROUGH_TRIALS = 5
+"""Thresholds tried at most on the part."""
+
+START, SLOPE = 0.9, 1.0
+"""The first threshold that is tried, and how steep the curve is expected to be there."""
 
 STEP = 2.0**-16
 """Thresholds that are tried are multiples of this; closer ones are not told apart."""
@@ -54,159 +61,162 @@ def meet_budget(video: Video, target: int, tau: float | None) -> TwoSteps:
         tau: threshold to start from and never exceed; None for no limit.
 
     Returns:
-        The steps, with the threshold at which they leave `target` components or up to a tenth more, of which the
+        The steps, with the threshold at which they leave `target` components or up to a quarter more, of which the
         most similar are merged. Where no such threshold is found, it is the lowest known to leave more.
     """
-    search = _Search(float(target), limit=1.0 if tau is None else tau)
+    limit, trial = 1.0 if tau is None else tau, None
     if tau is not None:
-        trial = search.run(video, tau)
+        trial = _Trial.at(video, tau, tau)
         if trial.count <= target:
             return TwoSteps(trial.spatial, trial.graph.components(), tau)
-    guess, search.slope = _guess(video, target, search.limit)
-    trial = search.until_close(video, guess)
-    depth = min(DEPTH, (math.log(trial.count / target) + 0.02) / search.slope)
-    labels = merge_strongest(trial.spatial.sets, trial.graph.labels, trial.count - target, trial.tau, depth)
+    guess, slope = _guess(video, float(target), limit)
+    curve = _Curve(float(target), limit, slope)
+    trial = _search(video, curve, guess, trial)
+    lowest = curve.below(trial.tau, 2 * math.log(trial.count / target) + 0.02)
+    depth = max(trial.tau - lowest, STEP)
+    sets, labels, surplus = trial.spatial.sets, trial.graph.labels, trial.count - target
+    labels = merge_strongest(sets, labels, surplus, trial.tau, depth, trial.links)
     return TwoSteps(trial.spatial, trial.graph.components(labels), trial.tau)
 
 
 @dataclass(frozen=True, eq=False)
 class _Trial:
-    """The two steps at one threshold."""
+    """The two steps at one threshold.
 
+    Attributes:
+        video: the tokens.
+        tau: the threshold.
+        spatial: the spatial step.
+        links: the pairs of its representatives above a lower threshold; None if they are too many.
+        graph: their graph at `tau`.
+    """
+
+    video: Video
     tau: float
     spatial: SpatialStep
+    links: Links | None
     graph: SimilarityGraph
+
+    @classmethod
+    def at(cls, video: Video, tau: float, low: float, before: _Trial | None = None) -> _Trial:
+        """Run both steps, with what can be taken over from another threshold.
+
+        Args:
+            video: the tokens.
+            tau: threshold.
+            low: where the list of links ends.
+            before: a trial at another threshold.
+        """
+        components = connected_components(video.frames, tau)
+        if before and before.links and before.can_be_taken_over(tau, low):
+            spatial, changes = video.spatial_step_after(before.spatial, components)
+            links = before.links.updated(spatial.sets, changes.number, changes.is_new)
+        else:
+            spatial = video.spatial_step(components)
+            links = Links.above(spatial.sets, low)
+        return cls(video, tau, spatial, links, SimilarityGraph(spatial.sets, tau, links))
+
+    def can_be_taken_over(self, tau: float, low: float) -> bool:
+        """Tell whether the links suffice for a threshold from which they should go down to `low`."""
+        if self.links is None or self.links.low > tau - (tau - low) / 4:
+            return False
+        return self.video.is_exact and not self.spatial.sets.directions.is_scaled
 
     @property
     def count(self) -> int:
+        """Number of tokens that both steps leave."""
         return self.graph.count
 
 
 @dataclass(eq=False)
-class _Search:
-    """The search on one number of frames.
+class _Curve:
+    """How many tokens too many a threshold leaves, as a logarithm, over its height.
 
     Attributes:
         target: number of tokens wanted.
         limit: highest threshold allowed.
-        slope: growth of the logarithm of the number of tokens with the threshold, as last seen.
-        too_few: the trial with the highest threshold known to leave too few.
-        enough: the trial with the lowest threshold known to leave enough.
-        last: the latest trial.
-        num_trials: so far.
+        slope: growth of the logarithm with the height, as last seen.
+        points: heights of the thresholds that were tried, and the logarithms.
     """
 
     target: float
     limit: float
-    slope: float = 40.0
-    too_few: _Trial | None = None
-    enough: _Trial | None = None
-    last: _Trial | None = None
-    num_trials: int = 0
+    slope: float = SLOPE
+    points: list[tuple[float, float]] = field(default_factory=list)
 
-    def run(self, video: Video, tau: float) -> _Trial:
-        """Run the steps at a threshold and narrow the interval."""
-        trial = _Trial(tau, *video.graphs(tau))
-        if self.excess(trial) < 0:
-            self.too_few = trial
-        else:
-            self.enough = trial
-        other = self.too_few and self.enough and (self.enough if trial is self.too_few else self.too_few)
-        other = other or self.last
-        if other and other.tau != tau:
-            rise = math.log(trial.count / other.count) / (tau - other.tau)
-            self.slope = min(max(rise, self.slope / STEEPER), self.slope * STEEPER)
-        self.last = trial
-        self.num_trials += 1
-        return trial
-
-    def excess(self, trial: _Trial) -> float:
-        """Return how many tokens too many a trial leaves, as a logarithm."""
-        return math.log(trial.count / self.target)
-
-    def until_close(self, video: Video, tau: float, close: float = CLOSE_ENOUGH) -> _Trial:
-        """Try thresholds, the given one first, until one leaves enough tokens but not many more."""
-        while self.num_trials < MAX_TRIALS:
-            trial = self.run(video, tau)
-            if 0 <= self.excess(trial) <= math.log1p(close):
-                return trial
-            low = self.too_few.tau if self.too_few else -1 - STEP
-            high = self.enough.tau if self.enough else self.limit + STEP
-            tau = self._next(trial, low, high)
-            if not low < tau < high:
-                break
-        return self.enough or self.run(video, self.limit)
-
-    def _next(self, trial: _Trial, low: float, high: float) -> float:
-        """Where the logarithm reaches the aim if it is linear; the middle now and then, where it is not."""
-        stride = (self.excess(trial) - AIM) / self.slope
-        if self.too_few and self.enough and self.num_trials % 4 == 3:
-            stride = trial.tau - (low + high) / 2
-        tau = _on_grid(min(trial.tau - stride, self.limit))
-        return tau if low < tau < high else _on_grid((low + high) / 2)
-
-
-def _guess(video: Video, target: int, limit: float) -> tuple[float, float]:
-    """Estimate the threshold from parts of the video, and how steeply the number of tokens grows there.
-
-    The logarithm of the number is taken as linear in `_height`, the number itself in the number of frames.
-    """
-    num_frames = len(video.tokens)
-    sizes = [num_frames]
-    while sizes[-1] >= 2 * FEWEST_FRAMES:
-        sizes.append(sizes[-1] // 2)
-    tau, slope, close, before = min(0.95, limit), 1.0, ROUGHLY / 2, None
-    if len(sizes) == 1:
-        return tau, 40.0
-    for size in reversed(sizes[1:]):
-        step = num_frames // size
-        part = video.part(slice(0, size * step, step))
-        growth = (num_frames / size) ** GROWTH
-        found, count, slope = _roughly(part, tau, max(1.0, target / growth), slope, limit, close)
-        if before is not None:  # the number at `tau` in half as many frames
-            before *= math.exp(slope * (_height(found) - _height(tau)))
-            growth = 1 + (num_frames / size - 1) * min(max(2 - 2 * before / count, 0.0), 1.2)
-        excess = math.log(count * growth / target) - AIM
-        tau = _at_height(_height(found) - excess / slope, limit)
-        before, close = count * math.exp(slope * (_height(tau) - _height(found))), ROUGHLY
-    return tau, slope / (1 - tau + STEP)
-
-
-def _roughly(
-    part: Video, tau: float, target: float, slope: float, limit: float, close: float
-) -> tuple[float, int, float]:
-    """Try thresholds on a part until the number of tokens is off by at most `close`, as a logarithm.
-
-    Returns:
-        The last threshold, its number of tokens, and how steeply the logarithm grows with the height.
-    """
-    trials: list[tuple[float, float]] = []  # heights and logarithms of the excess
-    while True:
-        count = part.graphs(tau)[1].count
-        trials.append((_height(tau), math.log(count / target)))
-        too_few = [trial for trial in trials if trial[1] < 0]
-        enough = [trial for trial in trials if trial[1] >= 0]
-        (left, low), (right, high) = (
-            (max(too_few), min(enough))
-            if too_few and enough
-            else (trials[-1], trials[-2 if len(trials) > 1 else -1])
-        )
+    def add(self, tau: float, count: int) -> float:
+        """Add what a threshold leaves; return how many too many that is, as a logarithm."""
+        self.points.append((_height(tau), math.log(count / self.target)))
+        (left, low), (right, high) = self._nearest() or (self.points[-1], self.points[-2:][0])
         if left != right:
-            slope = min(max((high - low) / (right - left), 0.25), 32.0)
-        height, excess = trials[-1]
-        following = _at_height(height - excess / slope, limit)
-        if abs(excess) <= close or following == tau or len(trials) == MAX_ROUGH_TRIALS:
-            return tau, count, slope
+            self.slope = min(max((high - low) / (right - left), 0.25), 32.0)
+        return self.points[-1][1]
+
+    def next(self, aim: float) -> float | None:
+        """Return the threshold that should leave as many too many as `aim`; None if all are ruled out."""
+        height, excess = self.points[-1]
+        tau = self._at(height - (excess - aim) / self.slope)
+        around = self._nearest()
+        if around is None:
+            return None if _height(tau) == height else tau
+        low, high = around[0][0], around[1][0]
+        if len(self.points) % 2 == 1 or not low < _height(tau) < high:  # the curve may have a step
+            tau = self._at((low + high) / 2)
+        return tau if low < _height(tau) < high else None
+
+    def below(self, tau: float, drop: float) -> float:
+        """Return the threshold that should leave fewer tokens than another by `drop`, as a logarithm."""
+        return self._at(_height(tau) - drop / self.slope)
+
+    def _nearest(self) -> tuple[tuple[float, float], tuple[float, float]] | None:
+        """Return the highest point known to leave too few and the lowest known to leave enough."""
+        too_few = [point for point in self.points if point[1] < 0]
+        enough = [point for point in self.points if point[1] >= 0]
+        return (max(too_few), min(enough)) if too_few and enough else None
+
+    def _at(self, height: float) -> float:
+        return _on_grid(min(self.limit, max(-1.0, 1 + STEP - math.exp(-height))))
+
+
+def _search(video: Video, curve: _Curve, tau: float, enough: _Trial | None) -> _Trial:
+    """Try thresholds, the given one first, until one leaves enough tokens but not many more.
+
+    `enough` is a trial at the limit, if there was one.
+    """
+    trial = enough
+    for _ in range(MAX_TRIALS):
+        trial = _Trial.at(video, tau, curve.below(tau, REACH), trial)
+        excess = curve.add(tau, trial.count)
+        if 0 <= excess <= math.log1p(CLOSE_ENOUGH):
+            return trial
+        enough = trial if excess >= 0 else enough
+        following = curve.next(AIM)
+        if following is None:
+            break
         tau = following
+    return enough or _Trial.at(video, curve.limit, curve.limit)
+
+
+def _guess(video: Video, target: float, limit: float) -> tuple[float, float]:
+    """Estimate the threshold, and the slope of the curve there, from a part of the video."""
+    num_frames = len(video.tokens) // PART
+    if num_frames < FEWEST_FRAMES:
+        return min(START, limit), SLOPE
+    part = video.part(slice(0, num_frames * PART, PART))
+    growth = PART ** min(max(1 + SATURATION * math.log(target / video.num_tokens), 0.1), 1.0)
+    curve = _Curve(max(1.0, target / growth), limit)
+    tau, curve.slope = _guess(part, curve.target, limit)
+    for _ in range(MAX_ROUGH_TRIALS):
+        excess = curve.add(tau, part.count(tau))
+        tau = curve.next(0.0) or tau
+        if abs(excess) <= ROUGHLY:
+            break
+    return tau, curve.slope * STEEPER
 
 
 def _height(tau: float) -> float:
     """Place a threshold on a scale on which the logarithm of the number of tokens grows evenly."""
     return -math.log(1 - tau + STEP)
-
-
-def _at_height(height: float, limit: float) -> float:
-    return _on_grid(min(limit, max(-1.0, 1 + STEP - math.exp(-height))))
 
 
 def _on_grid(tau: float) -> float:

@@ -8,7 +8,7 @@ on neither blocks, threads nor the device's matrix product.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
 from llava_scissor.compression import precision
+from llava_scissor.compression.patched import PatchedRows
 from llava_scissor.errors import InputError
 
 GRID = 2.0**24
@@ -38,22 +39,25 @@ class Directions:
     """Tokens as unit vectors.
 
     Attributes:
-        tokens: as given, or in float32 and scaled by powers of two where their squares would leave its range.
+        tokens: all in a list, as given, or in float32 and scaled by powers of two where their squares would leave
+            its range.
         norm: their lengths, 1 for zero-norm tokens.
         coarse: unit vectors in the format in which products are fastest.
         coarse_error: the largest distance of a vector of `coarse` from its float32 unit vector.
         is_zero: which tokens have zero norm.
         has_zero: whether any has.
         shift: the sum of all tokens stays below float32's limit if they are multiplied by 2^-shift.
+        is_scaled: whether `tokens` are other ones than were given.
     """
 
-    tokens: Float[Tensor, "*batch d"]
+    tokens: Float[Tensor, "n d"] | PatchedRows
     norm: Float32[Tensor, "*batch"]
     coarse: Float[Tensor, "*batch d"]
     coarse_error: float
     is_zero: Bool[Tensor, "*batch"]
     has_zero: bool = False
     shift: int = 0
+    is_scaled: bool = False
 
     @cached_property
     def unit(self) -> Float32[Tensor, "*batch d"]:
@@ -63,18 +67,14 @@ class Directions:
         unit = torch.empty_like(self.coarse, dtype=torch.float32)
         flat = unit.view(-1, unit.shape[-1])
         for rows in _blocks(flat):
-            torch.div(self._flat_tokens[rows].float(), self.norm.flatten()[rows, None], out=flat[rows])
+            torch.div(self.tokens[rows].float(), self.norm.flatten()[rows, None], out=flat[rows])
         return unit
 
     def units_at(self, index: Int64[Tensor, " n"]) -> Float32[Tensor, "n d"]:
         """Return the float32 unit vectors of some tokens, numbered across the batch."""
         if self.coarse.dtype == torch.float32 or "unit" in vars(self):
             return self.unit.flatten(0, -2).index_select(0, index)
-        return self._flat_tokens.index_select(0, index).float().div_(self.norm.flatten()[index, None])
-
-    @property
-    def _flat_tokens(self) -> Tensor:
-        return self.tokens.flatten(0, -2)
+        return self.tokens[index].float() / self.norm.flatten()[index, None]
 
     @property
     def formats(self) -> Iterator[tuple[Tensor, float]]:
@@ -90,27 +90,37 @@ class Directions:
 
     def flatten(self) -> Directions:
         """All tokens as one list."""
-        return self._each(lambda values, axis: values.flatten(0, axis - 1))
+        flat = {name: getattr(self, name).flatten() for name in ("norm", "is_zero")}
+        return replace(self, coarse=self.coarse.flatten(0, -2), **flat)
 
     def __getitem__(self, part: slice) -> Directions:
-        """Part of the first axis."""
-        return self._each(lambda values, _: values[part])
+        """Some sets of a batch of them (b, n), with rows next to each other in memory."""
+        names = ("norm", "coarse", "is_zero")
+        tokens = self.tokens[:].view(self.coarse.shape)[part].flatten(0, 1)
+        return replace(
+            self, tokens=tokens, **{name: getattr(self, name)[part].contiguous() for name in names}
+        )
 
-    def contiguous(self) -> Directions:
-        """The same with rows next to each other in memory."""
-        return self._each(lambda values, _: values.contiguous())
+    def updated(self, number: Int64[Tensor, " m"], is_new: Bool[Tensor, " m"], new: Directions) -> Directions:
+        """Return one set (1, m) of vectors some of which are of this set and others new; neither is scaled.
 
-    def _each(self, change: Callable[[Tensor, int], Tensor]) -> Directions:
-        """Change all tensors in the same way; the number of axes in front of the last of `tokens` is given."""
-        axis = self.is_zero.ndim
-        names = ("tokens", "norm", "coarse", "is_zero")
-        return replace(self, **{name: change(getattr(self, name), axis) for name in names})
+        Args:
+            number: the vector here that each of the result is, where that is not new.
+            is_new: which of the result are new.
+            new: those, in order.
+        """
+        parts = {}
+        for name in ("norm", "coarse", "is_zero"):
+            parts[name] = getattr(self, name).index_select(1, number)
+            parts[name][:, is_new] = getattr(new, name)
+        tokens = PatchedRows(self.tokens[:], number, is_new, new.tokens[:])
+        return replace(self, tokens=tokens, **parts, coarse_error=max(self.coarse_error, new.coarse_error))
 
     @staticmethod
     def joined(parts: Sequence[Directions]) -> Directions:
         """Directions one after the other; `shift` is left out."""
         return Directions(
-            torch.cat([part.tokens for part in parts]),
+            torch.cat([part.tokens[:] for part in parts]),
             torch.cat([part.norm for part in parts]),
             torch.cat([part.coarse for part in parts]),
             max(part.coarse_error for part in parts),
@@ -145,8 +155,8 @@ def directions(tokens: Float[Tensor, "*batch d"]) -> Directions:
     found, norm = _normalised(values.where(is_plain[..., None], scaled))
     is_zero = norm == 0
     shift = max(0, int(exponent.max()) + is_zero.numel().bit_length() - 127)
-    norm = norm.masked_fill_(is_zero, 1)
-    return replace(found, norm=norm, is_zero=is_zero, has_zero=bool(is_zero.any()), shift=shift)
+    facts = {"has_zero": bool(is_zero.any()), "shift": shift, "is_scaled": True}
+    return replace(found, norm=norm.masked_fill_(is_zero, 1), is_zero=is_zero, **facts)
 
 
 def _normalised(tokens: Float[Tensor, "*batch d"]) -> tuple[Directions, Float32[Tensor, "*batch"]]:
@@ -163,9 +173,7 @@ def _normalised(tokens: Float[Tensor, "*batch d"]) -> tuple[Directions, Float32[
         if coarse.dtype != torch.float32:
             error = torch.maximum(error, precision.rounding_error(unit, coarse[rows]))
     norm, is_zero = norm.view(tokens.shape[:-1]), torch.zeros_like(norm, dtype=torch.bool)
-    found = Directions(
-        flat.view(tokens.shape), norm, coarse.view(tokens.shape), float(error), is_zero.view(norm.shape)
-    )
+    found = Directions(flat, norm, coarse.view(tokens.shape), float(error), is_zero.view(norm.shape))
     return found, norm
 
 

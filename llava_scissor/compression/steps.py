@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
 from llava_scissor.compression.components import Components, SimilarityGraph, connected_components
 from llava_scissor.compression.merging import mean_by_label
+from llava_scissor.compression.patched import PatchedRows
 from llava_scissor.compression.similarity import Directions, directions, draw_sample
 from llava_scissor.compression.token_sets import TokenSets
 from llava_scissor.config import ScissorConfig
@@ -29,8 +30,21 @@ class SpatialStep:
     """
 
     components: Components
-    representatives: Float32[Tensor, "k d"]
+    representatives: Float32[Tensor, "k d"] | PatchedRows
     sets: TokenSets
+
+
+@dataclass(frozen=True, eq=False)
+class Changes:
+    """What became of the representatives of one threshold at another.
+
+    Attributes:
+        number: of each earlier one among the later ones; -1 for those that are gone.
+        is_new: which of the later ones were not there before.
+    """
+
+    number: Int64[Tensor, " k"]
+    is_new: Bool[Tensor, " m"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +80,11 @@ class Video:
     def num_tokens(self) -> int:
         """N."""
         return self.directions.is_zero.numel()
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether all pairs are looked at, however long the video is."""
+        return self.config.epsilon is None and self.config.sample_size is None
 
     @cached_property
     def frames(self) -> TokenSets:
@@ -104,15 +123,39 @@ class Video:
         """Find the components of the representatives."""
         return TwoSteps(spatial, connected_components(spatial.sets, tau), tau)
 
-    def graphs(self, tau: float) -> tuple[SpatialStep, SimilarityGraph]:
-        """Run the spatial step, and find what the temporal one is to be numbered by."""
-        spatial = self.spatial_step(connected_components(self.frames, tau))
-        return spatial, SimilarityGraph(spatial.sets, tau)
+    def count(self, tau: float) -> int:
+        """Return the number of tokens that both steps leave."""
+        spatial = self.spatial_step(SimilarityGraph(self.frames, tau).unordered())
+        return SimilarityGraph(spatial.sets, tau).count
 
     def spatial_step(self, components: Components) -> SpatialStep:
         """Average the components of the frames to representatives, the vertices of the temporal step."""
         means = mean_by_label(self.scaled, components.labels, components.count)
-        return SpatialStep(components, means, self._sets(directions(means[None]), self._windows(components)))
+        return self._step(components, means, directions(means[None]))
+
+    def spatial_step_after(self, before: SpatialStep, components: Components) -> tuple[SpatialStep, Changes]:
+        """Do the same with less work, since components that are those of another threshold keep their means.
+
+        Args:
+            before: the spatial step at another threshold; its directions are not scaled.
+            components: at this one.
+        """
+        of_token, size = before.components.labels, torch.bincount(before.components.labels)
+        number = components.labels.new_empty(components.count)
+        number[components.labels] = of_token  # of any token: a component of more than one is larger than each
+        is_new = torch.bincount(components.labels) != size[number]
+        tokens = is_new[components.labels].nonzero()[:, 0]
+        label = (is_new.cumsum(0) - 1)[components.labels[tokens]]
+        unit = directions(mean_by_label(self.scaled[tokens], label, int(is_new.sum()))[None])
+        if unit.is_scaled:
+            return self.spatial_step(components), Changes(torch.full_like(size, -1), torch.ones_like(is_new))
+        stays = torch.full_like(size, -1)
+        stays[number[~is_new]] = (~is_new).nonzero()[:, 0]
+        unit = before.sets.directions.updated(number, is_new, unit)
+        return self._step(components, unit.tokens, unit), Changes(stays, is_new)
+
+    def _step(self, components: Components, means: Tensor | PatchedRows, unit: Directions) -> SpatialStep:
+        return SpatialStep(components, means, self._sets(unit, self._windows(components)))
 
     def _windows(self, components: Components) -> Int64[Tensor, "1 k"] | None:
         """Return the window of each component of the frames."""

@@ -178,7 +178,7 @@ class TokenSets:
         """Return some of the sets."""
         sample = None if self.sample is None else self.sample[sets]
         window = None if self.window is None else self.window[sets]
-        return TokenSets(self.directions[sets].contiguous(), sample, self.block_size, window)
+        return TokenSets(self.directions[sets], sample, self.block_size, window)
 
     @cached_property
     def _kept(self) -> dict[tuple[int, int, int], tuple[int, Tensor]]:

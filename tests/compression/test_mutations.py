@@ -12,7 +12,9 @@ from llava_scissor.compression import (
     components,
     compress,
     linkage,
+    links,
     merging,
+    precision,
     scissor,
     similarity,
     steps,
@@ -20,7 +22,7 @@ from llava_scissor.compression import (
 from llava_scissor.compression.similarity import directions
 from llava_scissor.compression.token_sets import TokenSets
 from tests.compression.checks import assert_agrees
-from tests.compression.draws import chain, draw, gaussian, one_set, orthogonal, partition, with_zeros
+from tests.compression.draws import chain, draw, gaussian, one_set, orthogonal, partition, smooth, with_zeros
 from tests.reference.forest import kruskal_parts
 from tests.reference.two_steps import compress as by_the_book
 
@@ -51,6 +53,28 @@ def compare_merges():
         for count in (2, 5, 9):
             labels = linkage.merge_strongest(sets, torch.arange(30), 30 - count, 1.0, 0.1)
             assert partition(labels) == kruskal_parts(30, weights, count)
+
+
+def compare_links():
+    for kind in (gaussian, smooth):
+        tokens = draw(kind, 4, 12, 5)
+        video = steps.Video(tokens, directions(tokens), ScissorConfig())
+        before = video.spatial_step(components.connected_components(video.frames, 0.9))
+        known = links.Links.above(before.sets, 0.5)
+        for tau in (0.6, 0.8, 0.95):
+            found = components.connected_components(video.frames, tau)
+            taken_over, changes = video.spatial_step_after(before, found)
+            updated = known.updated(taken_over.sets, changes.number, changes.is_new)
+            expected = video.spatial_step(found).sets
+            assert torch.equal(taken_over.sets.directions.coarse, expected.directions.coarse)
+            for threshold in expected.similarity(
+                *torch.triu_indices(*[expected.num_vertices] * 2, 1)
+            ).tolist():
+                if threshold >= 0.5:
+                    labels = components.SimilarityGraph(taken_over.sets, threshold, updated).labels
+                    assert partition(labels) == partition(
+                        components.SimilarityGraph(expected, threshold).labels
+                    )
 
 
 def decide_at_tau(sets, tile, tau):
@@ -141,12 +165,44 @@ MERGE_MISTAKES = {
         lambda u, v, size: spanning(u.flip(0), v.flip(0), size),
     ),
 }
+
+LINK_MISTAKES = {
+    "links of new representatives are left out": (
+        links.Links,
+        "updated",
+        lambda self, sets, number, is_new: updated(self, sets, number, torch.zeros_like(is_new)),
+    ),
+    "links keep the numbers of their ends": (
+        links.Links,
+        "updated",
+        lambda self, sets, number, is_new: updated(
+            self,
+            sets,
+            torch.where(number < 0, -1, torch.arange(len(number)).clamp(max=len(is_new) - 1)),
+            is_new,
+        ),
+    ),
+    "pairs within the error of the end are not listed": (
+        precision,
+        "bracket",
+        lambda tau, error, dtype: bracket(tau + (error if error > 1e-4 else 0), 0.0, dtype),
+    ),
+    "changed components keep their means": (
+        similarity.Directions,
+        "updated",
+        lambda self, number, is_new, new: patched(
+            self, number, is_new, replace(new, coarse=self.coarse.index_select(1, number[is_new]))
+        ),
+    ),
+}
+updated, bracket, patched = links.Links.updated, precision.bracket, similarity.Directions.updated
 above, pairs_of, spanning = linkage._edges_above, TokenSets.only_pairs, linkage._spanning
 
 
 def test_without_a_mistake_all_agree():
     compare_compressor()
     compare_merges()
+    compare_links()
 
 
 @pytest.mark.parametrize("mistake", COMPRESSOR_MISTAKES)
@@ -163,3 +219,15 @@ def test_a_mistake_in_the_merges_is_noticed(monkeypatch, mistake):
     monkeypatch.setattr(*MERGE_MISTAKES[mistake])
     with pytest.raises(AssertionError):
         compare_merges()
+
+
+@pytest.mark.parametrize("mistake", LINK_MISTAKES)
+def test_a_mistake_in_the_links_is_noticed(monkeypatch, mistake):
+    monkeypatch.setattr(*LINK_MISTAKES[mistake])
+    with pytest.raises(AssertionError):
+        compare_links()
+
+
+@pytest.fixture(autouse=True)
+def _lists_of_any_length(monkeypatch):
+    monkeypatch.setattr(links, "FEW", 1)  # in small sets, many pairs are few

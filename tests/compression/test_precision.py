@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava_scissor.compression import ScissorConfig, components, compress, merging, precision
+from llava_scissor.compression import ScissorConfig, components, compress, links, merging, precision
 from llava_scissor.compression.components import SimilarityGraph, order_components
 from llava_scissor.compression.merging import assign_to_nearest
 from llava_scissor.compression.similarity import (
@@ -101,6 +101,7 @@ def test_every_way_compresses_to_the_same_bytes(kind, sample_size):
                 patch.setattr(precision, "fast_dtype", lambda device, dtype=dtype: dtype)
                 patch.setattr(components, "FEW", few)
                 patch.setattr(merging, "FEW", few)
+                patch.setattr(links, "FEW", few)
                 other = config.model_copy(update={"block_size": block_size})
                 assert_same_bytes(compress(video, other), expected)
 

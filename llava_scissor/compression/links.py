@@ -1,0 +1,111 @@
+"""The pairs of vertices that matter at many thresholds, listed once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Float32, Int64
+from torch import Tensor
+
+from llava_scissor.compression import precision
+from llava_scissor.compression.token_sets import FEW, Tile, TokenSets
+
+Pairs = tuple[Tensor, Tensor]
+"""Some pairs of vertices (u, v)."""
+
+MANY_PAIRS = 2**22
+"""Edges or open pairs that are remembered; more are looked at as they come."""
+
+
+@dataclass(frozen=True, eq=False)
+class Links:
+    """All pairs of vertices with a similarity above `low`, and some others.
+
+    Attributes:
+        low: what is not listed is at most so similar.
+        u: one end of each pair.
+        v: the other.
+        rough: similarities up to an error.
+        error: the largest distance from the defined similarity.
+    """
+
+    low: float
+    u: Int64[Tensor, " e"]
+    v: Int64[Tensor, " e"]
+    rough: Float32[Tensor, " e"]
+    error: float
+
+    @classmethod
+    def above(cls, sets: TokenSets, low: float) -> Links | None:
+        """List the looked-at pairs of some sets; None where they are too many for that to pay."""
+        found: list[Links] = []
+        for tile in sets.tiles():
+            screened = next(sets.screened(tile))
+            least, _ = precision.bracket(low, screened.error, screened.values.dtype)
+            mask = torch.ge(screened.values, least, out=torch.empty_like(screened.values))
+            places = find_nonzero(sets.only_pairs(mask, tile), mask.numel() // FEW)
+            if places is None or sum(each.u.numel() for each in found) > MANY_PAIRS:
+                return None
+            rough = screened.values.flatten()[places].float()
+            found.append(cls(low, *pairs_at(tile, places), rough, screened.error))
+        return cls._joined(found)
+
+    def at(self, tau: float) -> tuple[Pairs, Pairs]:
+        """Return the pairs that are edges at a threshold of at least `low`, and those that are open."""
+        low, high = precision.bracket(tau, self.error, torch.float32)
+        is_edge = self.rough > high
+        is_open = (self.rough >= low) & ~is_edge
+        return (self.u[is_edge], self.v[is_edge]), (self.u[is_open], self.v[is_open])
+
+    def between(self, labels: Int64[Tensor, " v"], tau: float) -> Pairs:
+        """Return the pairs with different labels whose similarity may be above a threshold of at least `low`."""
+        low, _ = precision.bracket(tau, self.error, torch.float32)
+        matters = (self.rough >= low) & (labels[self.u] != labels[self.v])
+        return self.u[matters], self.v[matters]
+
+    def updated(
+        self, sets: TokenSets, number: Int64[Tensor, " v"], is_new: Bool[Tensor, " w"]
+    ) -> Links | None:
+        """Carry the pairs over to a set of which some vertices are new, and list those of the new ones.
+
+        Args:
+            sets: one set, not sampled.
+            number: of each vertex there; -1 for those that are gone.
+            is_new: which of its vertices are new.
+        """
+        u, v = number[self.u], number[self.v]
+        stays = (u >= 0) & (v >= 0)
+        kept = replace(self, u=u[stays], v=v[stays], rough=self.rough[stays])
+        if not bool(is_new.any()):
+            return kept
+        added = Links.above(replace(sets, sample=is_new.nonzero().mT), self.low)
+        return added and self._joined([kept, added])
+
+    @staticmethod
+    def _joined(parts: list[Links]) -> Links:
+        u, v, rough = (torch.cat([getattr(part, name) for part in parts]) for name in ("u", "v", "rough"))
+        return Links(parts[0].low, u, v, rough, max(part.error for part in parts))
+
+
+def find_nonzero(mask: Float[Tensor, "*shape"], limit: int) -> Int64[Tensor, " e"] | None:
+    """Return the flat places of a mask's nonzero elements, or None if there are more than `limit`."""
+    flat, width = mask.flatten(), 8 // mask.element_size()
+    if flat.numel() % width:
+        places = flat.nonzero()[:, 0]
+    else:  # several elements at a time: most are zero
+        word = flat.view(torch.int64).nonzero()[:, 0]
+        if word.numel() > limit:
+            return None
+        few, place = flat.view(-1, width)[word].nonzero(as_tuple=True)
+        places = word[few] * width + place
+    return places if places.numel() <= limit else None
+
+
+def pairs_at(tile: Tile, places: Int64[Tensor, " e"]) -> tuple[Int64[Tensor, " e"], Int64[Tensor, " e"]]:
+    """Return the vertices of row and column at flat places of a tile."""
+    num_rows, num_columns = tile.rows.shape[1], tile.columns.shape[1]
+    row = places // num_columns
+    return tile.rows.flatten()[row], tile.columns.flatten()[
+        row // num_rows * num_columns + places % num_columns
+    ]
