@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from jaxtyping import Float
 from torch import Tensor
 
-from llava_scissor.compression.merging import assign_to_nearest, mean_by_label, merge
+from llava_scissor.compression.assignment import assign_to_nearest
+from llava_scissor.compression.merging import mean_by_label, merge
 from llava_scissor.compression.operating_point import meet_budget
 from llava_scissor.compression.places import at_places, numbers_in_order
 from llava_scissor.compression.protocol import CompressionResult, Identity, budget, check_tokens, summarize

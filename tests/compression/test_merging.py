@@ -3,13 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llava_scissor.compression import merging
-from llava_scissor.compression.merging import assign_to_nearest, mean_by_label, merge, sum_by_label
-from llava_scissor.compression.similarity import directions, similarity_of_all
-from tests.compression.draws import ROUNDING, draw, gaussian, videos
+from llava_scissor.compression.merging import mean_by_label, merge, sum_by_label
+from tests.compression.draws import draw, gaussian, videos
 from tests.reference import two_steps
 
 
@@ -54,58 +53,6 @@ def test_a_label_without_tokens_sums_to_nothing():
     total, num_members = sum_by_label(torch.ones(2, 3), torch.tensor([0, 2]), 4)
     assert num_members[:, 0].tolist() == [1, 0, 1, 0]
     assert total.sum(1).tolist() == [3, 0, 3, 0]
-
-
-@given(videos(), videos(), st.integers(1, 60))
-def test_the_nearest_is_that_of_the_oracle(video, others, entries):
-    tokens = video.flatten(0, 1)
-    width = min(tokens.shape[1], others.shape[2])
-    tokens, representatives = tokens[:, :width].contiguous(), others.flatten(0, 1)[:, :width].contiguous()
-    own = torch.arange(len(tokens)) % len(representatives)
-    expected, margin = two_steps.nearest(tokens.numpy(), representatives.numpy(), own.tolist())
-    assume(margin > ROUNDING)
-    found = assign_to_nearest(directions(tokens), directions(representatives), own, entries)
-    assert found.tolist() == expected
-
-
-@pytest.mark.parametrize("width", [2, 3, 40])
-@pytest.mark.parametrize("rank", [0, 1, 20])
-def test_what_is_out_of_reach_of_the_own_component_is_not_the_nearest(monkeypatch, width, rank):
-    """Whether the own representative is the nearest, the next or any other."""
-    tokens, representatives = draw(gaussian, 1, 300, width, 1)[0], draw(gaussian, 1, 50, width, 2)[0]
-    tokens[100:] += 3 * representatives[torch.arange(200) % 40]
-    unit, to = directions(tokens), directions(representatives)
-    ranking = similarity_of_all(unit.unit[None], to.unit[None])[0].argsort(
-        dim=1, descending=True, stable=True
-    )
-    reaches = []
-    within_reach = merging._within_reach
-    monkeypatch.setattr(merging, "FEW", 1)  # always look
-    monkeypatch.setattr(
-        merging, "_within_reach", lambda *case: reaches.append(within_reach(*case)) or reaches[-1]
-    )
-    found = assign_to_nearest(unit, to, ranking[:, rank].contiguous(), block_size=500)
-    assert found.tolist() == ranking[:, 0].tolist()
-    assert rank or any(reach is not None for reach in reaches)
-
-
-def test_of_equally_near_ones_the_first_wins():
-    tokens, representatives = torch.tensor([[1.0, 1.0], [0.0, 2.0]]), torch.eye(2)[[1, 0, 1, 0]]
-    assert nearest(tokens, representatives, [3, 3]) == [0, 0]
-
-
-def test_zero_tokens_keep_their_own_and_zero_representatives_attract_nobody():
-    tokens = torch.tensor([[0.0, 0.0], [-1.0, 0.0], [0.0, 0.0]])
-    representatives = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 0.0]])
-    assert nearest(tokens, representatives, [2, 0, 1]) == [2, 1, 1]
-
-
-def test_where_all_representatives_are_zero_every_token_keeps_its_own():
-    assert nearest(torch.tensor([[1.0], [-1.0], [0.0]]), torch.zeros(2, 1), [1, 1, 0]) == [1, 1, 0]
-
-
-def nearest(tokens, representatives, own):
-    return assign_to_nearest(directions(tokens), directions(representatives), torch.tensor(own)).tolist()
 
 
 @given(labelled())

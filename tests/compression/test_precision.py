@@ -11,9 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava_scissor.compression import ScissorConfig, components, compress, links, merging, precision
+from llava_scissor.compression import ScissorConfig, assignment, components, compress, links, precision
+from llava_scissor.compression.assignment import assign_to_nearest
 from llava_scissor.compression.components import SimilarityGraph, order_components
-from llava_scissor.compression.merging import assign_to_nearest
 from llava_scissor.compression.similarity import (
     GRID,
     directions,
@@ -35,7 +35,7 @@ def way(request, monkeypatch):
     """Every way to a decision: product in a format, then pair by pair or as a whole."""
     dtype, few = request.param
     monkeypatch.setattr(precision, "fast_dtype", lambda device: dtype)
-    for module in (components, merging):
+    for module in (components, links, assignment):
         monkeypatch.setattr(module, "FEW", few)
 
 
@@ -100,7 +100,7 @@ def test_every_way_compresses_to_the_same_bytes(kind, sample_size):
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(precision, "fast_dtype", lambda device, dtype=dtype: dtype)
                 patch.setattr(components, "FEW", few)
-                patch.setattr(merging, "FEW", few)
+                patch.setattr(assignment, "FEW", few)
                 patch.setattr(links, "FEW", few)
                 other = config.model_copy(update={"block_size": block_size})
                 assert_same_bytes(compress(video, other), expected)

@@ -59,7 +59,7 @@ def test_links_between_windows_are_the_last_to_be_merged_along(target, window):
     steps = meet_budget(video, target, None)
     size = steps.spatial.components.count
     frame = [steps.spatial.components.labels.tolist().index(k) // 12 for k in range(size)]
-    unit = torch.nn.functional.normalize(steps.spatial.representatives.double(), dim=1)
+    unit = torch.nn.functional.normalize(steps.spatial.representatives[:].double(), dim=1)
     weights = {
         (i, j): float(unit[i] @ unit[j]) if frame[i] // window == frame[j] // window else -1.0
         for i in range(size)
