@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from llava_scissor import commands, report
+from llava_scissor import bench_commands, commands, report
 from llava_scissor._version import __version__
 from llava_scissor.config import Config, load_config, to_dict
 from llava_scissor.console import OTHER_MISTAKE, diagnostics
@@ -171,9 +171,9 @@ def inspect(
 app.command()(commands.visualize)
 app.command()(commands.flops)
 app.command("eval")(commands.evaluate)
-bench.command("compressor")(commands.bench_compressor)
-bench.command("growth")(commands.bench_growth)
-bench.command("model")(commands.bench_model)
+bench.command("compressor")(bench_commands.bench_compressor)
+bench.command("growth")(bench_commands.bench_growth)
+bench.command("model")(bench_commands.bench_model)
 app.add_typer(bench, name="bench")
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from llava_scissor.errors import ConfigError, InputError, ScissorError
@@ -47,3 +49,28 @@ def diagnostics(is_verbose: bool, is_quiet: bool) -> Iterator[None]:
     finally:
         package_logger.removeHandler(handler)
         package_logger.setLevel(previous_level)
+
+
+def turned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Make columns of rows, named by their first value: many figures of few things fit a narrow terminal."""
+    first, *labels = rows[0]
+    return [{"": label, **{row[first]: row[label] for row in rows}} for label in labels]
+
+
+def print_table(title: str, rows: Iterable[dict[str, Any]]) -> None:
+    """Print rows with the same columns; the first one has no name."""
+    rows = list(rows)
+    table = Table(title=title, title_justify="left")
+    for column in rows[0]:
+        table.add_column(column, justify="left" if column == "" else "right")
+    for row in rows:
+        cells = (f"{v:.2f}" if isinstance(v, float) else "" if v is None else str(v) for v in row.values())
+        table.add_row(*cells)
+    Console(highlight=False).print(table)
+
+
+def check_ratios(ratios: Sequence[float] | None) -> None:
+    """Refuse retention ratios given on the command line that are none."""
+    for ratio in ratios or ():
+        if not 0 < ratio <= 1:
+            raise ConfigError(f"--retention {ratio}: expected a number in (0, 1]")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -36,6 +38,7 @@ class CompressorBench:
         retention_ratio: share of the tokens to keep.
         sample_size: of the approximate search; None for the exact one.
         num_repeats: timed runs of each function, after one that is not timed.
+        float32_products: whether to multiply in float32 only, as on a CPU without instructions for bfloat16.
         use_plain: whether the plain versions run, too; they take seconds each.
     """
 
@@ -47,6 +50,7 @@ class CompressorBench:
     retention_ratio: float = 0.1
     sample_size: int | None = None
     num_repeats: int = 7
+    float32_products: bool = False
     use_plain: bool = False
 
 
@@ -58,6 +62,22 @@ def bench_compressor(bench: CompressorBench) -> dict[str, Any]:
         of the float32 matrix products, and the tokens that it kept. The products are those of the tokens and
         representatives that the threshold leads to.
     """
+    with _without_bfloat16() if bench.float32_products else nullcontext():
+        return _bench_compressor(bench)
+
+
+@contextmanager
+def _without_bfloat16() -> Iterator[None]:
+    """Make `precision.fast_dtype` take a CPU for one without instructions for bfloat16."""
+    library = torch.backends.mkldnn
+    before, library.enabled = library.enabled, False
+    try:
+        yield
+    finally:
+        library.enabled = before
+
+
+def _bench_compressor(bench: CompressorBench) -> dict[str, Any]:
     device = torch.device(bench.device)
     dtype = getattr(torch, bench.dtype)
     tokens = video_like_tokens(bench.num_frames, bench.tokens_per_frame, bench.width, dtype, device)

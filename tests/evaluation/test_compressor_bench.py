@@ -3,7 +3,9 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
+from llava_scissor.compression import precision, scissor, similarity
 from llava_scissor.evaluation.compressor_bench import FLOOR, CompressorBench, bench_compressor
 
 SMALL = {"num_frames": 3, "tokens_per_frame": 49, "width": 32, "num_repeats": 2}
@@ -29,3 +31,18 @@ def test_the_plain_versions_keep_as_many_tokens_as_the_threshold() -> None:
     kept = {row["name"]: row["kept"] for row in report["rows"]}
     assert kept["SciPy"] == kept["union-find"]
     assert kept["SciPy"] == pytest.approx(kept["scissor, tau"], abs=1)  # tau is the similarity of a pair
+
+
+def test_a_cpu_without_bfloat16_can_be_stood_in_for(monkeypatch) -> None:
+    formats = []
+    normalised = similarity.directions
+    monkeypatch.setattr(
+        scissor,
+        "directions",
+        lambda tokens: formats.append(normalised(tokens).coarse.dtype) or normalised(tokens),
+    )
+    before = precision.fast_dtype(torch.device("cpu"))
+    report = bench_compressor(CompressorBench(**SMALL, float32_products=True))
+    assert set(formats) == {torch.float32}
+    assert report["float32_products"]
+    assert precision.fast_dtype(torch.device("cpu")) == before
