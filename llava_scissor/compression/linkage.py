@@ -50,16 +50,18 @@ def merge_strongest(
     """
     while num_merges:
         low = tau - depth if tau - depth > -1 else EVERYTHING
-        is_listed = links is not None and links.low <= low
-        if links is not None and is_listed:
-            forest = _Edges.above(sets, *links.between(labels, low), low).with_others([], labels)
-        else:
+        if links is None:
             forest = _forest_above(sets, labels, low, num_merges)
+            depth *= 8
+        else:
+            low = max(low, links.low)
+            forest = _Edges.above(sets, *links.between(labels, low), low).with_others([], labels)
+            links = links if low > links.low else None  # all of them are used up
+            depth *= 2
         taken = forest.u[:num_merges], forest.v[:num_merges]
         labels = label_edges(labels.numel(), labels[taken[0]], labels[taken[1]])[labels]
         num_merges -= len(taken[0])
         assert low > EVERYTHING or not num_merges
-        depth *= 2 if is_listed else 8
     return labels
 
 

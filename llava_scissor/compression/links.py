@@ -17,6 +17,12 @@ Pairs = tuple[Tensor, Tensor]
 MANY_PAIRS = 2**22
 """Edges or open pairs that are remembered; more are looked at as they come."""
 
+MANY_LINKS = 2**24
+"""Links that are listed at most, 20 bytes each."""
+
+SMALL_SHARE = 1 / 16
+"""The share of the pairs that tells roughly how many there will be."""
+
 
 @dataclass(frozen=True, eq=False)
 class Links:
@@ -38,14 +44,20 @@ class Links:
 
     @classmethod
     def above(cls, sets: TokenSets, low: float) -> Links | None:
-        """List the looked-at pairs of some sets; None where they are too many for that to pay."""
+        """List the looked-at pairs of some sets; None where they are too many, or look like it."""
         found: list[Links] = []
+        num_found = num_seen = 0
+        num_pairs = sets.num_pairs if sets.sample is not None else sets.num_pairs / 2
         for tile in sets.tiles():
             screened = next(sets.screened(tile))
             least, _ = precision.bracket(low, screened.error, screened.values.dtype)
             mask = torch.ge(screened.values, least, out=torch.empty_like(screened.values))
             places = find_nonzero(sets.only_pairs(mask, tile), mask.numel() // FEW)
-            if places is None or sum(each.u.numel() for each in found) > MANY_PAIRS:
+            if places is None:
+                return None
+            num_found += places.numel()
+            num_seen += mask.numel()
+            if num_found > MANY_LINKS * max(num_seen / num_pairs, SMALL_SHARE):
                 return None
             rough = screened.values.flatten()[places].float()
             found.append(cls(low, *pairs_at(tile, places), rough, screened.error))

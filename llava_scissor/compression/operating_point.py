@@ -118,7 +118,7 @@ class _Trial:
 
     def can_be_taken_over(self, tau: float, low: float) -> bool:
         """Tell whether the links suffice for a threshold from which they should go down to `low`."""
-        if self.links is None or self.links.low > tau - (tau - low) / 4:
+        if self.links is None or self.links.low > tau - (tau - low) / 8:
             return False
         return self.video.is_exact and not self.spatial.sets.directions.is_scaled
 

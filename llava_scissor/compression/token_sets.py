@@ -142,7 +142,7 @@ class TokenSets:
             if kept is None or rank > first:
                 rows = self._rows(rank, columns)[tile.sets, tile.row_range]
                 kept = self._with_unlike(precision.product(rows, self._columns(columns, tile)), tile)
-            if self._num_pairs <= KEPT_PAIRS:
+            if self.num_pairs <= KEPT_PAIRS:
                 self._kept[tile.place] = rank, kept
             self._first_format[0] = rank
             yield Screened(kept, precision.product_error(columns.dtype, width, error, error))
@@ -191,7 +191,8 @@ class TokenSets:
         return [0]
 
     @property
-    def _num_pairs(self) -> int:
+    def num_pairs(self) -> int:
+        """Similarities of all looked-at tokens with all tokens of their sets; each of most pairs counts twice."""
         num_sets, size = self.directions.is_zero.shape
         return num_sets * (size if self.sample is None else self.sample.shape[1]) * size
 

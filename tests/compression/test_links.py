@@ -95,7 +95,7 @@ def test_too_many_pairs_are_not_listed(monkeypatch):
     assert Links.above(sets_of(gaussian), -0.5) is None
     assert Links.above(sets_of(gaussian), 0.99) is not None
     monkeypatch.setattr(links, "FEW", 1)
-    monkeypatch.setattr(links, "MANY_PAIRS", 20)
+    monkeypatch.setattr(links, "MANY_LINKS", 20)
     assert Links.above(sets_of(gaussian, block_size=10), -0.5) is None
 
 
