@@ -175,7 +175,7 @@ class _Curve:
         return (max(too_few), min(enough)) if too_few and enough else None
 
     def _at(self, height: float) -> float:
-        return _on_grid(min(self.limit, max(-1.0, 1 + STEP - math.exp(-height))))
+        return min(self.limit, _on_grid(max(-1.0, 1 + STEP - math.exp(-height))))
 
 
 def _search(video: Video, curve: _Curve, tau: float, enough: _Trial | None) -> _Trial:

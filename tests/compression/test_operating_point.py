@@ -14,7 +14,6 @@ from llava_scissor.compression.steps import Video
 from tests.compression.checks import assert_same_bytes, assert_well_formed
 from tests.compression.draws import (
     KINDS,
-    ROUNDING,
     constant,
     draw,
     duplicates,
@@ -79,7 +78,7 @@ def test_both_keep_what_tau_keeps_but_not_more_than_the_budget(video, tau, ratio
     both = compress(video, ScissorConfig(tau=tau, retention_ratio=ratio, sample_size=sample_size))
     target = max(1, math.floor(ratio * by_tau.num_input))
     assert both.num_kept == min(by_tau.num_kept, target)
-    assert both.tau <= tau + ROUNDING
+    assert both.tau <= tau
     assert_well_formed(both, video)
     if by_tau.num_kept <= target:
         assert_same_bytes(both, by_tau)
