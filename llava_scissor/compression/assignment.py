@@ -11,7 +11,7 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from llava_scissor.compression import precision
-from llava_scissor.compression.links import find_nonzero
+from llava_scissor.compression.indexing import count_labels, find_nonzero, select
 from llava_scissor.compression.similarity import (
     Directions,
     rough_similarity_of_pairs,
@@ -94,7 +94,7 @@ class _Groups:
     def rows_each(self) -> int:
         """Tokens that are compared with all representatives at a time."""
         most = max(1, self.block_size // self.count)
-        return min(most, TOKENS_EACH) if self.component.device.type == "cpu" else most
+        return min(most, TOKENS_EACH) if precision.on_cpu(self.component.device) else most
 
     def unsettled(self) -> Int64[Tensor, " r"]:
         """Return all tokens but those that are a representative themselves, if no other one can be as near.
@@ -103,9 +103,9 @@ class _Groups:
         coordinates, too. A tree of those coordinates finds the ones that are. Only where many could be settled.
         """
         everyone, to = torch.arange(len(self.component), device=self.component.device), self.representatives
-        if everyone.device.type != "cpu" or self.tokens.is_scaled or to.is_scaled:
+        if not precision.on_cpu(everyone.device) or self.tokens.is_scaled or to.is_scaled:
             return everyone
-        is_alone = torch.bincount(self.component, minlength=self.count) == 1
+        is_alone = count_labels(self.component, self.count) == 1
         if int(is_alone.sum()) * self.count < MANY_ALONE:
             return everyone
         some = to.coarse[:: 1 + self.count // FEW_ROWS].float()
@@ -124,7 +124,7 @@ class _Groups:
         if len(rows) <= self.rows_each:
             yield from self.plain(rows)
             return
-        size = torch.bincount(self.component[rows], minlength=self.count)
+        size = count_labels(self.component[rows], self.count)
         by_size = size.argsort(descending=True, stable=True)
         rank = torch.empty_like(by_size).scatter_(0, by_size, torch.arange(self.count, device=rows.device))
         rows = rows[rank[self.component[rows]].argsort(stable=True)]
@@ -223,10 +223,10 @@ def _decide(
 ) -> Int64[Tensor, " r"]:
     """Compare candidates, tokens at places `row` of `rows`, ascending, with representatives, by similarity."""
     nearest = torch.zeros_like(rows).index_copy_(0, row, column)
-    has_several = torch.bincount(row, minlength=len(rows)) > 1
+    has_several = count_labels(row, len(rows)) > 1
     contested = has_several.nonzero()[:, 0]
     is_open = has_several[row]
-    row, column = (has_several.cumsum(0) - 1)[row[is_open]], column[is_open]
+    row, column = select(is_open, (has_several.cumsum(0) - 1)[row], column)
     if contested.numel():
         nearest[contested] = _best(tokens.units_at(rows[contested]), row, representatives.unit, column)
     return nearest
@@ -236,12 +236,12 @@ def _best(left: Tensor, row: Tensor, right: Tensor, column: Tensor) -> Int64[Ten
     """Return the first of the most similar candidates of each row."""
     similarity, error = rough_similarity_of_pairs(left, row, right, column)
     is_best = similarity >= _best_of_row(similarity, row, len(left))[row] - 2 * error
-    row, column, similarity = row[is_best], column[is_best], similarity[is_best]
-    is_open = torch.bincount(row, minlength=len(left))[row] > 1
+    row, column, similarity = select(is_best, row, column, similarity)
+    is_open = count_labels(row, len(left))[row] > 1
     if error and bool(is_open.any()):
         similarity[is_open] = similarity_of_pairs(left, row[is_open], right, column[is_open])
         is_best = similarity == _best_of_row(similarity, row, len(left))[row]
-        row, column = row[is_best], column[is_best]
+        row, column = select(is_best, row, column)
     return row.new_full((len(left),), len(right)).scatter_reduce_(0, row, column, "amin")
 
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 from scipy.sparse import csgraph, csr_array
 from torch import Tensor
 
 from llava_scissor.compression import precision
-from llava_scissor.compression.links import MANY_PAIRS, Links, Pairs, find_nonzero, pairs_at
+from llava_scissor.compression.indexing import count_labels, find_nonzero, select
+from llava_scissor.compression.links import MANY_PAIRS, Links, Pairs, pairs_at
 from llava_scissor.compression.token_sets import FEW, Tile, TokenSets
 
 
@@ -84,7 +85,7 @@ class SimilarityGraph:
                 self._edges.append(edges)
                 self._open.append(open_pairs)
             self._decide_between_components()
-        self.count = int((torch.bincount(self.labels, minlength=1) > 0).sum())
+        self.count = int(self._is_used().sum())
 
     def components(self, labels: Int64[Tensor, " v"] | None = None) -> Components:
         """Number the components, or a coarser partition, by the index of the vertex of highest degree."""
@@ -95,9 +96,10 @@ class SimilarityGraph:
 
     def unordered(self) -> Components:
         """Number the components in any order, which takes less time."""
-        is_used = torch.zeros_like(self.labels, dtype=torch.bool)
-        is_used[self.labels] = True
-        return Components((is_used.cumsum(0) - 1)[self.labels], self.count)
+        return Components((self._is_used().cumsum(0) - 1)[self.labels], self.count)
+
+    def _is_used(self) -> Bool[Tensor, " v"]:
+        return torch.zeros_like(self.labels, dtype=torch.bool).index_fill_(0, self.labels, True)
 
     def _look_at(self, tile: Tile) -> None:
         edges, open_pairs = _decide(self.sets, tile, self.tau)
@@ -118,14 +120,14 @@ class SimilarityGraph:
         order = u.argsort()
         u, v = u[order], v[order]
         is_edge = self.sets.exceeds(u, v, self.tau)
-        self._edges.append((u[is_edge], v[is_edge]))
+        self._edges.append(select(is_edge, u, v))
         self._connect()
 
     def _connect(self) -> None:
         """Unite the components that listed edges connect, and count the edges."""
         if self._edges:
             u, v = _taken(self._edges)
-            self._degree += torch.bincount(torch.cat([u, v]), minlength=self._degree.numel())
+            self._degree += count_labels(torch.cat([u, v]), self._degree.numel())
             u, v = self.labels[u], self.labels[v]
             if bool((u != v).any()):
                 self.labels = label_edges(self.labels.numel(), u, v)[self.labels]
@@ -135,17 +137,17 @@ class SimilarityGraph:
         if self._open:
             u, v = _taken(self._open)
             matters = self.labels[u] != self.labels[v]
-            self._settle(u[matters], v[matters])
-            self._open.append((u[~matters], v[~matters]))
+            self._settle(*select(matters, u, v))
+            self._open.append(select(~matters, u, v))
 
     def _decide_between_leaders(self) -> None:
         """Settle the open pairs of vertices that could have their component's highest degree."""
         u, v = _taken(self._open)
-        most = self._degree + torch.bincount(torch.cat([u, v]), minlength=self._degree.numel())
+        most = self._degree + count_labels(torch.cat([u, v]), self._degree.numel())
         highest = torch.zeros_like(most).scatter_reduce_(0, self.labels, self._degree, "amax")
         could_lead = most >= highest[self.labels]
         matters = could_lead[u] | could_lead[v]
-        self._settle(u[matters], v[matters])
+        self._settle(*select(matters, u, v))
 
 
 def order_components(labels: Int64[Tensor, " v"], degree: Int64[Tensor, " v"]) -> Components:
@@ -163,8 +165,8 @@ def order_components(labels: Int64[Tensor, " v"], degree: Int64[Tensor, " v"]) -
     rank = degree * size + (size - 1 - index)  # highest degree, then lowest index
     highest = torch.full_like(labels, -1).scatter_reduce_(0, labels, rank, "amax")
     is_used = highest >= 0
-    is_leader = torch.zeros_like(is_used)
-    is_leader[(size - 1 - highest % size)[is_used]] = True
+    (leader,) = select(is_used, size - 1 - highest % size)
+    is_leader = torch.zeros_like(is_used).index_fill_(0, leader, True)
     number = is_leader.cumsum(0) - 1
     return Components(number[size - 1 - highest[labels] % size], int(is_used.sum()))
 
@@ -183,7 +185,7 @@ def label_edges(
     Returns:
         For each vertex a number that is equal inside its component, below V.
     """
-    engine = engine or ("scipy" if u.device.type == "cpu" else "torch")
+    engine = engine or ("scipy" if precision.on_cpu(u.device) else "torch")
     return (_label_with_scipy if engine == "scipy" else _label_with_torch)(num_vertices, u, v)
 
 
@@ -217,14 +219,12 @@ def _label_with_torch(num_vertices: int, u: Tensor, v: Tensor) -> Tensor:
     Of two neighbouring components the higher one hooks, so each round at least halves their number.
     """
     labels = torch.arange(num_vertices, device=u.device)
-    while u.numel():
+    while bool((u != v).any()):
         parent = torch.arange(num_vertices, device=u.device)
         parent = parent.scatter_reduce(0, u, v, "amin").scatter_reduce(0, v, u, "amin")
         root = follow(parent)
         labels = root[labels]
         u, v = root[u], root[v]
-        is_open = u != v
-        u, v = u[is_open], v[is_open]
     return labels
 
 
@@ -249,7 +249,7 @@ def _decide(sets: TokenSets, tile: Tile, tau: float) -> tuple[Pairs | Tensor, Pa
         if places is not None:
             u, v = pairs_at(tile, places)
             is_edge = values.flatten()[places] > high
-            return (u[is_edge], v[is_edge]), (u[~is_edge], v[~is_edge])
+            return select(is_edge, u, v), select(~is_edge, u, v)
         linked = sets.only_pairs(torch.gt(values, high, out=torch.empty_like(values)), tile)
         places = find_nonzero(not_below.sub_(linked), values.numel() // FEW)
         if places is not None:

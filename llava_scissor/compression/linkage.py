@@ -15,7 +15,8 @@ from torch import Tensor
 
 from llava_scissor.compression import precision
 from llava_scissor.compression.components import label_edges
-from llava_scissor.compression.links import Links, find_nonzero, pairs_at
+from llava_scissor.compression.indexing import find_nonzero, select
+from llava_scissor.compression.links import Links, pairs_at
 from llava_scissor.compression.token_sets import FEW, Tile, TokenSets
 
 EVERYTHING = -2.0
@@ -77,7 +78,7 @@ class _Edges:
         order = u.argsort()
         u, v = u[order], v[order]
         is_edge = sets.exceeds(u, v, low)
-        u, v = u[is_edge], v[is_edge]
+        u, v = select(is_edge, u, v)
         return cls(sets.similarity(u, v), u, v)
 
     def with_others(self, others: list[_Edges], labels: Int64[Tensor, " v"]) -> _Edges:

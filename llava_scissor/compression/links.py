@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float, Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
 from llava_scissor.compression import precision
+from llava_scissor.compression.indexing import find_nonzero, select
 from llava_scissor.compression.token_sets import FEW, Tile, TokenSets
 
-Pairs = tuple[Tensor, Tensor]
+Pairs = tuple[Tensor, ...]
 """Some pairs of vertices (u, v)."""
 
 MANY_PAIRS = 2**22
@@ -68,13 +69,13 @@ class Links:
         low, high = precision.bracket(tau, self.error, torch.float32)
         is_edge = self.rough > high
         is_open = (self.rough >= low) & ~is_edge
-        return (self.u[is_edge], self.v[is_edge]), (self.u[is_open], self.v[is_open])
+        return select(is_edge, self.u, self.v), select(is_open, self.u, self.v)
 
     def between(self, labels: Int64[Tensor, " v"], tau: float) -> Pairs:
         """Return the pairs with different labels whose similarity may be above a threshold of at least `low`."""
         low, _ = precision.bracket(tau, self.error, torch.float32)
         matters = (self.rough >= low) & (labels[self.u] != labels[self.v])
-        return self.u[matters], self.v[matters]
+        return select(matters, self.u, self.v)
 
     def updated(
         self, sets: TokenSets, number: Int64[Tensor, " v"], is_new: Bool[Tensor, " w"]
@@ -87,8 +88,8 @@ class Links:
             is_new: which of its vertices are new.
         """
         u, v = number[self.u], number[self.v]
-        stays = (u >= 0) & (v >= 0)
-        kept = replace(self, u=u[stays], v=v[stays], rough=self.rough[stays])
+        u, v, rough = select((u >= 0) & (v >= 0), u, v, self.rough)
+        kept = replace(self, u=u, v=v, rough=rough)
         if not bool(is_new.any()):
             return kept
         added = Links.above(replace(sets, sample=is_new.nonzero().mT), self.low)
@@ -98,20 +99,6 @@ class Links:
     def _joined(parts: list[Links]) -> Links:
         u, v, rough = (torch.cat([getattr(part, name) for part in parts]) for name in ("u", "v", "rough"))
         return Links(parts[0].low, u, v, rough, max(part.error for part in parts))
-
-
-def find_nonzero(mask: Float[Tensor, "*shape"], limit: int) -> Int64[Tensor, " e"] | None:
-    """Return the flat places of a mask's nonzero elements, or None if there are more than `limit`."""
-    flat, width = mask.flatten(), 8 // mask.element_size()
-    if flat.numel() % width:
-        places = flat.nonzero()[:, 0]
-    else:  # several elements at a time: most are zero
-        word = flat.view(torch.int64).nonzero()[:, 0]
-        if word.numel() > limit:
-            return None
-        few, place = flat.view(-1, width)[word].nonzero(as_tuple=True)
-        places = word[few] * width + place
-    return places if places.numel() <= limit else None
 
 
 def pairs_at(tile: Tile, places: Int64[Tensor, " e"]) -> tuple[Int64[Tensor, " e"], Int64[Tensor, " e"]]:

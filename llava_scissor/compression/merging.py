@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
-from llava_scissor.compression.patched import PatchedRows
+from llava_scissor.compression import precision
+from llava_scissor.compression.indexing import PatchedRows, count_labels
 
 ROWS_EACH = 2**9
 """Tokens converted to float32 at a time."""
@@ -25,8 +26,8 @@ def sum_by_label(
     Returns:
         Sums (K, D) and numbers of tokens (K, 1).
     """
-    num_members = torch.bincount(labels, minlength=count)
-    if labels.device.type == "cpu":
+    num_members = count_labels(labels, count)
+    if precision.on_cpu(labels.device):
         total = torch.zeros(count, tokens.shape[1])
         for first in range(0, len(labels), ROWS_EACH):
             part = slice(first, first + ROWS_EACH)

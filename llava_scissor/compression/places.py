@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from llava_scissor.compression.indexing import count_labels
 from llava_scissor.compression.protocol import (
     CompressionResult,
     Compressor,
@@ -23,7 +24,7 @@ def mean_places(component: Int64[Tensor, " n"], count: int) -> Float64[Tensor, "
     index = (component >= 0).nonzero().flatten()  # -1: dropped
     component = component[index]
     total = torch.zeros(count, dtype=torch.int64, device=index.device).index_add_(0, component, index)
-    return total.double() / torch.bincount(component, minlength=count)
+    return total.double() / count_labels(component, count)
 
 
 def numbers_in_order(component: Int64[Tensor, " n"], count: int) -> Int64[Tensor, " k"]:

@@ -16,6 +16,11 @@ UNIT_ROUNDOFF = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11, torch.float32
 """Largest relative error of rounding to a number format."""
 
 
+def on_cpu(device: torch.device) -> bool:
+    """Tell whether a device wants what a CPU does: small blocks for its cache, SciPy for graphs."""
+    return device.type == "cpu"
+
+
 def fast_dtype(device: torch.device) -> torch.dtype:
     """Return the number format in which a device multiplies matrices fastest.
 

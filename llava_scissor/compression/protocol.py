@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from llava_scissor.compression.indexing import count_labels
 from llava_scissor.errors import InputError
 
 
@@ -198,7 +199,7 @@ def summarize(
         tokens=tokens,
         assignment=assignment,
         component=component,
-        sizes=torch.bincount(row, minlength=num_kept + 1)[:num_kept],
+        sizes=count_labels(row, num_kept + 1)[:num_kept],
         frame_span=torch.stack([first, last], dim=1)[:num_kept],
         num_input=num_input,
         num_spatial=num_input if num_spatial is None else num_spatial,

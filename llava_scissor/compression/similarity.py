@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
 from llava_scissor.compression import precision
-from llava_scissor.compression.patched import PatchedRows
+from llava_scissor.compression.indexing import PatchedRows
 from llava_scissor.errors import InputError
 
 GRID = 2.0**24
@@ -179,7 +179,7 @@ def _normalised(tokens: Float[Tensor, "*batch d"]) -> tuple[Directions, Float32[
 
 def _blocks(tokens: Float[Tensor, "n d"]) -> Iterator[slice]:
     """Yield parts of a list of tokens that are converted at a time."""
-    rows_each = ROWS_EACH if tokens.device.type == "cpu" else max(1, len(tokens))
+    rows_each = ROWS_EACH if precision.on_cpu(tokens.device) else max(1, len(tokens))
     return (slice(first, first + rows_each) for first in range(0, len(tokens), rows_each))
 
 
@@ -201,7 +201,7 @@ def similarity_of_pairs(
     v: Int64[Tensor, " e"],
 ) -> Float32[Tensor, " e"]:
     """Return the similarity of each pair (left[u], right[v]) of unit vectors."""
-    pairs_each = max(1, PRODUCTS_EACH // left.shape[1]) if left.device.type == "cpu" else 2**14
+    pairs_each = max(1, PRODUCTS_EACH // left.shape[1]) if precision.on_cpu(left.device) else 2**14
     dot = torch.empty(u.numel(), dtype=torch.float64, device=left.device)
     for first in range(0, u.numel(), pairs_each):
         pairs = slice(first, first + pairs_each)
@@ -220,7 +220,7 @@ def rough_similarity_of_pairs(
 
     On a CPU the pairs are the places of a sparse matrix whose entries are dot products in float32.
     """
-    if left.device.type != "cpu":
+    if not precision.on_cpu(left.device):
         return similarity_of_pairs(left, u, right, v), 0.0
     _allow_compressed_rows()
     start = torch.zeros(len(left) + 1, dtype=torch.int64)

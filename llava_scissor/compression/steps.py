@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
 from llava_scissor.compression.components import Components, SimilarityGraph, connected_components
+from llava_scissor.compression.indexing import PatchedRows
 from llava_scissor.compression.merging import mean_by_label
-from llava_scissor.compression.patched import PatchedRows
 from llava_scissor.compression.similarity import Directions, directions, draw_sample
 from llava_scissor.compression.token_sets import TokenSets
 from llava_scissor.config import ScissorConfig

@@ -117,7 +117,7 @@ class TokenSets:
         num_sets, size = self.directions.is_zero.shape
         num_rows = size if self.sample is None else self.sample.shape[1]
         block = self.block_size or default_block_size(self.device)
-        whole = min(block, WHOLE_SETS if self.device.type == "cpu" else BLOCK_SIZE_GPU)
+        whole = min(block, WHOLE_SETS if precision.on_cpu(self.device) else BLOCK_SIZE_GPU)
         sets_each = max(1, whole // (num_rows * size))
         rows_each = num_rows if num_rows * size <= whole else min(num_rows, max(1, math.isqrt(block) // 4))
         columns_each = max(rows_each, block // rows_each)
@@ -245,4 +245,4 @@ class TokenSets:
 
 def default_block_size(device: torch.device) -> int:
     """Return the number of similarities held at a time where none is given."""
-    return BLOCK_SIZE if device.type == "cpu" else BLOCK_SIZE_GPU
+    return BLOCK_SIZE if precision.on_cpu(device) else BLOCK_SIZE_GPU
