@@ -128,9 +128,7 @@ class SimilarityGraph:
         if self._edges:
             u, v = _taken(self._edges)
             self._degree += count_labels(torch.cat([u, v]), self._degree.numel())
-            u, v = self.labels[u], self.labels[v]
-            if bool((u != v).any()):
-                self.labels = label_edges(self.labels.numel(), u, v)[self.labels]
+            self.labels = label_edges(self.labels.numel(), self.labels[u], self.labels[v])[self.labels]
 
     def _decide_between_components(self) -> None:
         self._connect()
@@ -203,6 +201,8 @@ def follow(parent: Int64[Tensor, " v"]) -> Int64[Tensor, " v"]:
 
 
 def _label_with_scipy(num_vertices: int, u: Tensor, v: Tensor) -> Tensor:
+    if not bool((u != v).any()):
+        return torch.arange(num_vertices)
     if bool((u[1:] < u[:-1]).any()):
         u, order = u.sort()
         v = v[order]

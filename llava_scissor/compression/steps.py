@@ -100,6 +100,8 @@ class Video:
     @property
     def scaled(self) -> Float[Tensor, "n d"]:
         """All tokens as one list, scaled by a power of two where their sums would leave float32's range."""
+        if not self.directions.is_scaled:
+            return self.directions.tokens[:]
         flat, shift = self.tokens.flatten(0, 1), self.directions.shift
         return flat.double().mul_(2.0**-shift).float() if shift else flat
 
@@ -111,7 +113,7 @@ class Video:
     def part(self, frames: slice) -> Video:
         """Return some of the frames as a video of their own."""
         sets = self.frames.part(frames)
-        part = Video(self.tokens[frames].contiguous(), sets.directions, self.config)
+        part = Video(self.tokens[frames], sets.directions, self.config)
         vars(part).update(frames=sets, window=self.window[frames])
         return part
 
