@@ -11,7 +11,7 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from llava_scissor.compression import precision
-from llava_scissor.compression.indexing import count_labels, find_nonzero, select
+from llava_scissor.compression.indexing import count_labels, find_nonzero, masked
 from llava_scissor.compression.similarity import (
     Directions,
     rough_similarity_of_pairs,
@@ -226,7 +226,7 @@ def _decide(
     has_several = count_labels(row, len(rows)) > 1
     contested = has_several.nonzero()[:, 0]
     is_open = has_several[row]
-    row, column = select(is_open, (has_several.cumsum(0) - 1)[row], column)
+    row, column = masked(is_open, (has_several.cumsum(0) - 1)[row], column)
     if contested.numel():
         nearest[contested] = _best(tokens.units_at(rows[contested]), row, representatives.unit, column)
     return nearest
@@ -236,12 +236,12 @@ def _best(left: Tensor, row: Tensor, right: Tensor, column: Tensor) -> Int64[Ten
     """Return the first of the most similar candidates of each row."""
     similarity, error = rough_similarity_of_pairs(left, row, right, column)
     is_best = similarity >= _best_of_row(similarity, row, len(left))[row] - 2 * error
-    row, column, similarity = select(is_best, row, column, similarity)
+    row, column, similarity = masked(is_best, row, column, similarity)
     is_open = count_labels(row, len(left))[row] > 1
     if error and bool(is_open.any()):
         similarity[is_open] = similarity_of_pairs(left, row[is_open], right, column[is_open])
         is_best = similarity == _best_of_row(similarity, row, len(left))[row]
-        row, column = select(is_best, row, column)
+        row, column = masked(is_best, row, column)
     return row.new_full((len(left),), len(right)).scatter_reduce_(0, row, column, "amin")
 
 

@@ -12,9 +12,12 @@ from scipy.sparse import csgraph, csr_array
 from torch import Tensor
 
 from llava_scissor.compression import precision
-from llava_scissor.compression.indexing import count_labels, find_nonzero, select
-from llava_scissor.compression.links import MANY_PAIRS, Links, Pairs, pairs_at
+from llava_scissor.compression.indexing import count_labels, find_nonzero, masked
+from llava_scissor.compression.links import Links, Pairs, pairs_at
 from llava_scissor.compression.token_sets import FEW, Tile, TokenSets
+
+MANY_PAIRS = 2**22
+"""Edges or open pairs that are remembered; more are looked at as they come."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +123,7 @@ class SimilarityGraph:
         order = u.argsort()
         u, v = u[order], v[order]
         is_edge = self.sets.exceeds(u, v, self.tau)
-        self._edges.append(select(is_edge, u, v))
+        self._edges.append(masked(is_edge, u, v))
         self._connect()
 
     def _connect(self) -> None:
@@ -135,8 +138,8 @@ class SimilarityGraph:
         if self._open:
             u, v = _taken(self._open)
             matters = self.labels[u] != self.labels[v]
-            self._settle(*select(matters, u, v))
-            self._open.append(select(~matters, u, v))
+            self._settle(*masked(matters, u, v))
+            self._open.append(masked(~matters, u, v))
 
     def _decide_between_leaders(self) -> None:
         """Settle the open pairs of vertices that could have their component's highest degree."""
@@ -145,7 +148,7 @@ class SimilarityGraph:
         highest = torch.zeros_like(most).scatter_reduce_(0, self.labels, self._degree, "amax")
         could_lead = most >= highest[self.labels]
         matters = could_lead[u] | could_lead[v]
-        self._settle(*select(matters, u, v))
+        self._settle(*masked(matters, u, v))
 
 
 def order_components(labels: Int64[Tensor, " v"], degree: Int64[Tensor, " v"]) -> Components:
@@ -163,7 +166,7 @@ def order_components(labels: Int64[Tensor, " v"], degree: Int64[Tensor, " v"]) -
     rank = degree * size + (size - 1 - index)  # highest degree, then lowest index
     highest = torch.full_like(labels, -1).scatter_reduce_(0, labels, rank, "amax")
     is_used = highest >= 0
-    (leader,) = select(is_used, size - 1 - highest % size)
+    (leader,) = masked(is_used, size - 1 - highest % size)
     is_leader = torch.zeros_like(is_used).index_fill_(0, leader, True)
     number = is_leader.cumsum(0) - 1
     return Components(number[size - 1 - highest[labels] % size], int(is_used.sum()))
@@ -244,12 +247,12 @@ def _decide(sets: TokenSets, tile: Tile, tau: float) -> tuple[Pairs | Tensor, Pa
     for screened in sets.screened(tile):
         values = screened.values
         low, high = precision.bracket(tau, screened.error, values.dtype)
-        not_below = sets.only_pairs(torch.ge(values, low, out=torch.empty_like(values)), tile)
+        not_below = sets.at_least(low, values, tile)
         places = find_nonzero(not_below, values.numel() // FEW)
         if places is not None:
             u, v = pairs_at(tile, places)
             is_edge = values.flatten()[places] > high
-            return select(is_edge, u, v), select(~is_edge, u, v)
+            return masked(is_edge, u, v), masked(~is_edge, u, v)
         linked = sets.only_pairs(torch.gt(values, high, out=torch.empty_like(values)), tile)
         places = find_nonzero(not_below.sub_(linked), values.numel() // FEW)
         if places is not None:

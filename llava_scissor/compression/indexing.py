@@ -40,7 +40,7 @@ class PatchedRows:
         return found
 
 
-def select(mask: Bool[Tensor, " n"], *columns: Tensor) -> tuple[Tensor, ...]:
+def masked(mask: Bool[Tensor, " n"], *columns: Tensor) -> tuple[Tensor, ...]:
     """Return the elements of some tensors where a mask is true; the host waits once."""
     places = mask.nonzero()[:, 0]
     return tuple(column.index_select(0, places) for column in columns)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from llava_scissor.compression import precision
 from llava_scissor.compression.components import label_edges
-from llava_scissor.compression.indexing import find_nonzero, select
+from llava_scissor.compression.indexing import find_nonzero, masked
 from llava_scissor.compression.links import Links, pairs_at
 from llava_scissor.compression.token_sets import FEW, Tile, TokenSets
 
@@ -78,7 +78,7 @@ class _Edges:
         order = u.argsort()
         u, v = u[order], v[order]
         is_edge = sets.exceeds(u, v, low)
-        u, v = select(is_edge, u, v)
+        u, v = masked(is_edge, u, v)
         return cls(sets.similarity(u, v), u, v)
 
     def with_others(self, others: list[_Edges], labels: Int64[Tensor, " v"]) -> _Edges:
@@ -117,7 +117,7 @@ def _edges_above(sets: TokenSets, tile: Tile, labels: Tensor, low: float) -> _Ed
     for screened in sets.screened(tile):
         values = screened.values
         least, _ = precision.bracket(low, screened.error, values.dtype)
-        is_open = sets.only_pairs(torch.ge(values, least, out=torch.empty_like(values)), tile).mul_(differs)
+        is_open = sets.at_least(least, values, tile).mul_(differs)
         places = find_nonzero(is_open, values.numel() // FEW)
         if places is not None:
             return _Edges.above(sets, *pairs_at(tile, places), low)

@@ -9,14 +9,11 @@ from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
 from llava_scissor.compression import precision
-from llava_scissor.compression.indexing import find_nonzero, select
+from llava_scissor.compression.indexing import find_nonzero, masked
 from llava_scissor.compression.token_sets import FEW, Tile, TokenSets
 
 Pairs = tuple[Tensor, ...]
 """Some pairs of vertices (u, v)."""
-
-MANY_PAIRS = 2**22
-"""Edges or open pairs that are remembered; more are looked at as they come."""
 
 MANY_LINKS = 2**24
 """Links that are listed at most, 20 bytes each."""
@@ -52,8 +49,8 @@ class Links:
         for tile in sets.tiles():
             screened = next(sets.screened(tile))
             least, _ = precision.bracket(low, screened.error, screened.values.dtype)
-            mask = torch.ge(screened.values, least, out=torch.empty_like(screened.values))
-            places = find_nonzero(sets.only_pairs(mask, tile), mask.numel() // FEW)
+            mask = sets.at_least(least, screened.values, tile)
+            places = find_nonzero(mask, mask.numel() // FEW)
             if places is None:
                 return None
             num_found += places.numel()
@@ -69,13 +66,13 @@ class Links:
         low, high = precision.bracket(tau, self.error, torch.float32)
         is_edge = self.rough > high
         is_open = (self.rough >= low) & ~is_edge
-        return select(is_edge, self.u, self.v), select(is_open, self.u, self.v)
+        return masked(is_edge, self.u, self.v), masked(is_open, self.u, self.v)
 
     def between(self, labels: Int64[Tensor, " v"], tau: float) -> Pairs:
         """Return the pairs with different labels whose similarity may be above a threshold of at least `low`."""
         low, _ = precision.bracket(tau, self.error, torch.float32)
         matters = (self.rough >= low) & (labels[self.u] != labels[self.v])
-        return select(matters, self.u, self.v)
+        return masked(matters, self.u, self.v)
 
     def updated(
         self, sets: TokenSets, number: Int64[Tensor, " v"], is_new: Bool[Tensor, " w"]
@@ -88,7 +85,7 @@ class Links:
             is_new: which of its vertices are new.
         """
         u, v = number[self.u], number[self.v]
-        u, v, rough = select((u >= 0) & (v >= 0), u, v, self.rough)
+        u, v, rough = masked((u >= 0) & (v >= 0), u, v, self.rough)
         kept = replace(self, u=u, v=v, rough=rough)
         if not bool(is_new.any()):
             return kept

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
 from llava_scissor.compression.components import Components, SimilarityGraph, connected_components
-from llava_scissor.compression.indexing import PatchedRows
+from llava_scissor.compression.indexing import PatchedRows, count_labels
 from llava_scissor.compression.merging import mean_by_label
 from llava_scissor.compression.similarity import Directions, directions, draw_sample
 from llava_scissor.compression.token_sets import TokenSets
@@ -142,10 +142,11 @@ class Video:
             before: the spatial step at another threshold; its directions are not scaled.
             components: at this one.
         """
-        of_token, size = before.components.labels, torch.bincount(before.components.labels)
+        of_token = before.components.labels
+        size = count_labels(of_token, before.components.count)
         number = components.labels.new_empty(components.count)
         number[components.labels] = of_token  # of any token: a component of more than one is larger than each
-        is_new = torch.bincount(components.labels) != size[number]
+        is_new = count_labels(components.labels, components.count) != size[number]
         tokens = is_new[components.labels].nonzero()[:, 0]
         label = (is_new.cumsum(0) - 1)[components.labels[tokens]]
         unit = directions(mean_by_label(self.scaled[tokens], label, int(is_new.sum()))[None])

@@ -213,6 +213,10 @@ class TokenSets:
         assert self.sample is not None
         return torch.zeros_like(self.directions.is_zero).scatter_(1, self.sample, True)
 
+    def at_least(self, bound: float, values: Tensor, tile: Tile) -> Tensor:
+        """Return a mask (g, r, c) of 1 and 0 of the tile's pairs whose value reaches a bound."""
+        return self.only_pairs(torch.ge(values, bound, out=torch.empty_like(values)), tile)
+
     def only_pairs(self, mask: Tensor, tile: Tile) -> Tensor:
         """Set a mask (g, r, c) to 0 where it stands for no pair of the tile; in place."""
         if self.sample is not None:
