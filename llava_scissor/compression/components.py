@@ -161,15 +161,18 @@ def order_components(labels: Int64[Tensor, " v"], degree: Int64[Tensor, " v"]) -
     Returns:
         The same partition with labels 0..count-1.
     """
+    numbers = number_by_leader(labels, degree)
+    return Components(numbers, int(numbers.max()) + 1)
+
+
+def number_by_leader(labels: Int64[Tensor, " v"], degree: Int64[Tensor, " v"]) -> Int64[Tensor, " v"]:
+    """Return the labels of `order_components`; the host does not wait."""
     size = labels.numel()
     index = torch.arange(size, device=labels.device)
     rank = degree * size + (size - 1 - index)  # highest degree, then lowest index
-    highest = torch.full_like(labels, -1).scatter_reduce_(0, labels, rank, "amax")
-    is_used = highest >= 0
-    (leader,) = masked(is_used, size - 1 - highest % size)
-    is_leader = torch.zeros_like(is_used).index_fill_(0, leader, True)
-    number = is_leader.cumsum(0) - 1
-    return Components(number[size - 1 - highest[labels] % size], int(is_used.sum()))
+    highest = torch.zeros_like(rank).scatter_reduce_(0, labels, rank, "amax")
+    leader = (size - 1 - highest % size)[labels]
+    return ((leader == index).cumsum(0) - 1)[leader]
 
 
 def label_edges(
@@ -203,6 +206,19 @@ def follow(parent: Int64[Tensor, " v"]) -> Int64[Tensor, " v"]:
     return lowest[parent]
 
 
+def hook(lowest: Int64[Tensor, " v"]) -> Int64[Tensor, " v"]:
+    """Unite each component with its lowest neighbour, so that at most half of those that have one remain.
+
+    Args:
+        lowest: that neighbour of each component, V where there is none.
+
+    Returns:
+        What each component is part of.
+    """
+    itself = torch.arange(len(lowest), device=lowest.device)
+    return follow(lowest.where(lowest < len(lowest), itself))
+
+
 def _label_with_scipy(num_vertices: int, u: Tensor, v: Tensor) -> Tensor:
     if not bool((u != v).any()):
         return torch.arange(num_vertices)
@@ -217,15 +233,12 @@ def _label_with_scipy(num_vertices: int, u: Tensor, v: Tensor) -> Tensor:
 
 
 def _label_with_torch(num_vertices: int, u: Tensor, v: Tensor) -> Tensor:
-    """Let every component hook onto its lowest neighbour until no edge joins two of them.
-
-    Of two neighbouring components the higher one hooks, so each round at least halves their number.
-    """
+    """Let every component hook onto its lowest neighbour until no edge joins two of them."""
     labels = torch.arange(num_vertices, device=u.device)
     while bool((u != v).any()):
-        parent = torch.arange(num_vertices, device=u.device)
-        parent = parent.scatter_reduce(0, u, v, "amin").scatter_reduce(0, v, u, "amin")
-        root = follow(parent)
+        ends, others = torch.cat([u, v]), torch.cat([v, u])
+        other = others.where(ends != others, num_vertices)
+        root = hook(torch.full_like(labels, num_vertices).scatter_reduce_(0, ends, other, "amin"))
         labels = root[labels]
         u, v = root[u], root[v]
     return labels

@@ -12,6 +12,9 @@ from llava_scissor.compression.indexing import PatchedRows, count_labels
 ROWS_EACH = 2**9
 """Tokens converted to float32 at a time."""
 
+PIECE = 2**6
+"""Tokens that a GPU adds one after the other."""
+
 
 def sum_by_label(
     tokens: Float[Tensor, "n d"] | PatchedRows, labels: Int64[Tensor, " n"], count: int
@@ -33,18 +36,31 @@ def sum_by_label(
             part = slice(first, first + ROWS_EACH)
             total.index_add_(0, labels[part], tokens[part].float())
     else:
-        # index_add_ adds in any order on a GPU; sorted segments are added in one.
-        grouped = tokens[labels.argsort(stable=True)].float()
-        total = torch.segment_reduce(grouped, "sum", lengths=num_members, axis=0, unsafe=True)
+        total = _sum_segments(tokens[labels.argsort(stable=True)].float(), num_members)
     return total, num_members[:, None].float()
+
+
+def _sum_segments(tokens: Float32[Tensor, "n d"], num_members: Int64[Tensor, " k"]) -> Float32[Tensor, "k d"]:
+    """Add up so-many successive tokens each on a GPU, in one order, which `index_add_` does not keep there.
+
+    A GPU adds a segment one token after the other: long ones are cut into pieces, whose sums are added.
+    """
+    num_pieces = (num_members + PIECE - 1) // PIECE
+    most = min(len(tokens), len(tokens) // PIECE + len(num_members))
+    piece, end = torch.arange(most, device=tokens.device), num_pieces.cumsum(0)
+    segment = torch.searchsorted(end, piece, right=True).clamp_(max=len(end) - 1)
+    place = piece - (end - num_pieces)[segment]
+    size = (num_members[segment] - place * PIECE).clamp_(0, PIECE)
+    pieces = torch.segment_reduce(tokens, "sum", lengths=size, axis=0, unsafe=True)
+    return torch.segment_reduce(pieces, "sum", lengths=num_pieces, axis=0, unsafe=True)
 
 
 def mean_by_label(
     tokens: Float[Tensor, "n d"] | PatchedRows, labels: Int64[Tensor, " n"], count: int
 ) -> Float32[Tensor, "k d"]:
-    """Return the representative of each component: the mean of its tokens."""
+    """Return the representative of each component: the mean of its tokens, 0 of none."""
     total, num_members = sum_by_label(tokens, labels, count)
-    return total.div_(num_members)
+    return total.div_(num_members.clamp_(min=1))
 
 
 def merge(

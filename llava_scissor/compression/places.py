@@ -20,11 +20,11 @@ from llava_scissor.compression.protocol import (
 
 
 def mean_places(component: Int64[Tensor, " n"], count: int) -> Float64[Tensor, " k"]:
-    """Return the mean index of the tokens of each component, the same to the last bit on every device."""
-    index = (component >= 0).nonzero().flatten()  # -1: dropped
-    component = component[index]
-    total = torch.zeros(count, dtype=torch.int64, device=index.device).index_add_(0, component, index)
-    return total.double() / count_labels(component, count)
+    """Return the mean index of the tokens of each component, NaN of none, the same to the last bit everywhere."""
+    row = component.where(component >= 0, count)  # dropped tokens are counted in a row that is cut off
+    total = torch.zeros(count + 1, dtype=torch.int64, device=row.device)
+    total.index_add_(0, row, torch.arange(len(row), device=row.device))
+    return (total.double() / count_labels(row, count + 1))[:count]
 
 
 def numbers_in_order(component: Int64[Tensor, " n"], count: int) -> Int64[Tensor, " k"]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import networkx as nx
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from llava_scissor.compression import components as engines
 from llava_scissor.compression.components import (
     SimilarityGraph,
     connected_components,
@@ -217,6 +220,18 @@ def test_engines_follow_a_long_shuffled_chain(engine):
     labels = label_edges(3001, order[:-1], order[1:], engine)
     assert len(partition(labels)) == 2
     assert labels[:3000].unique().numel() == 1
+
+
+@given(st.integers(2, 30), st.data())
+def test_every_round_at_least_halves_the_components_that_have_a_neighbour(num_vertices, data):
+    vertex = st.integers(0, num_vertices - 1)
+    edges = data.draw(st.lists(st.tuples(vertex, vertex), max_size=40))
+    u, v = torch.tensor(edges, dtype=torch.int64).reshape(-1, 2).T
+    with pytest.MonkeyPatch.context() as patch:
+        hooks = Mock(side_effect=engines.hook)
+        patch.setattr(engines, "hook", hooks)
+        label_edges(num_vertices, u, v, "torch")
+    assert 2**hooks.call_count <= num_vertices
 
 
 def test_the_engine_on_a_cpu_is_scipy(monkeypatch):

@@ -41,6 +41,20 @@ def test_means_and_sums_are_those_of_two_loops(case, rows_each):
     np.testing.assert_allclose(total, num_members * means, rtol=1e-5, atol=1e-5)
 
 
+@given(labelled(), st.integers(1, 8), st.integers(0, 20))
+def test_a_gpu_adds_the_pieces_of_a_label(case, piece, num_unused):
+    tokens, labels, count = case
+    expected, sizes = sum_by_label(tokens.double(), labels, count)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(merging, "PIECE", piece)
+        patch.setattr(merging.precision, "on_cpu", lambda device: False)
+        total, num_members = sum_by_label(tokens, labels, count + num_unused)
+    assert torch.equal(num_members[:count], sizes)
+    assert not num_members[count:].any()
+    assert not total[count:].any()
+    torch.testing.assert_close(total[:count], expected.float(), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_added_in_float32(dtype):
     tokens = torch.full((3000, 2), 60000.0, dtype=dtype)
