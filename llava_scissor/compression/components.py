@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -193,19 +192,6 @@ def label_edges(
     return (_label_with_scipy if engine == "scipy" else _label_with_torch)(num_vertices, u, v)
 
 
-def follow(parent: Int64[Tensor, " v"]) -> Int64[Tensor, " v"]:
-    """Label the trees of a graph in which every vertex points to one other, or to itself.
-
-    Such a component has exactly one cycle (a self-loop counts); its label is the lowest vertex on it.
-    """
-    lowest = torch.arange(parent.numel(), device=parent.device)
-    # After k doublings `parent` is the 2^k-th successor and `lowest` the minimum over the path to it.
-    for _ in range(max(1, math.ceil(math.log2(parent.numel() + 1)))):
-        lowest = torch.minimum(lowest, lowest[parent])
-        parent = parent[parent]
-    return lowest[parent]
-
-
 def hook(lowest: Int64[Tensor, " v"]) -> Int64[Tensor, " v"]:
     """Unite each component with its lowest neighbour, so that at most half of those that have one remain.
 
@@ -216,7 +202,20 @@ def hook(lowest: Int64[Tensor, " v"]) -> Int64[Tensor, " v"]:
         What each component is part of.
     """
     itself = torch.arange(len(lowest), device=lowest.device)
-    return follow(lowest.where(lowest < len(lowest), itself))
+    parent = lowest.where(lowest < len(lowest), itself)
+    # On a longer cycle than two, every second one would be lower than the one before.
+    parent = itself.where((parent[parent] == itself) & (itself < parent), parent)
+    for _ in range(len(lowest).bit_length()):
+        parent = parent[parent]
+    return parent
+
+
+def hook_along(num_vertices: int, u: Int64[Tensor, " e"], v: Int64[Tensor, " e"]) -> Int64[Tensor, " v"]:
+    """Do that once with the neighbours that some edges, both ways and self loops left out, tell of."""
+    ends, others = torch.cat([u, v]), torch.cat([v, u])
+    other = others.where(ends != others, num_vertices)
+    nothing = torch.full((num_vertices,), num_vertices, device=u.device)
+    return hook(nothing.scatter_reduce_(0, ends, other, "amin"))
 
 
 def _label_with_scipy(num_vertices: int, u: Tensor, v: Tensor) -> Tensor:
@@ -236,11 +235,8 @@ def _label_with_torch(num_vertices: int, u: Tensor, v: Tensor) -> Tensor:
     """Let every component hook onto its lowest neighbour until no edge joins two of them."""
     labels = torch.arange(num_vertices, device=u.device)
     while bool((u != v).any()):
-        ends, others = torch.cat([u, v]), torch.cat([v, u])
-        other = others.where(ends != others, num_vertices)
-        root = hook(torch.full_like(labels, num_vertices).scatter_reduce_(0, ends, other, "amin"))
-        labels = root[labels]
-        u, v = root[u], root[v]
+        root = hook_along(num_vertices, u, v)
+        labels, u, v = root[labels], root[u], root[v]
     return labels
 
 

@@ -21,6 +21,11 @@ def on_cpu(device: torch.device) -> bool:
     return device.type == "cpu"
 
 
+def has_fixed_lists(device: torch.device) -> bool:
+    """Tell whether a device lists what a mask shows without telling the host how much that is."""
+    return not on_cpu(device) and TorchVersion(torch.__version__) >= "2.7"
+
+
 def fast_dtype(device: torch.device) -> torch.dtype:
     """Return the number format in which a device multiplies matrices fastest.
 
@@ -77,6 +82,15 @@ def matrix_error(dtype: torch.dtype) -> float:
     return UNIT_ROUNDOFF[torch.bfloat16] if is_shortened else 0.0
 
 
+def largest_rounding_error(dtype: torch.dtype, width: int) -> float:
+    """Return a distance of a rounded vector from a unit vector that is not exceeded, whatever the vector.
+
+    Each of its D coordinates is off by the format's relative error, or by that of its smallest normal number.
+    """
+    smallest = math.sqrt(width) * torch.finfo(dtype).smallest_normal
+    return 0.0 if dtype == torch.float32 else 1.001 * UNIT_ROUNDOFF[dtype] * (1 + smallest)
+
+
 def rounding_error(exact: Tensor, rounded: Tensor) -> Tensor:
     """Return the largest distance of a rounded vector from the exact one, rounded up."""
     return 1.001 * torch.linalg.vector_norm(rounded.float().sub_(exact), dim=-1).amax()
@@ -96,7 +110,6 @@ def bracket(tau: float, error: float, dtype: torch.dtype) -> tuple[float, float]
 
 def round_down(value: float, dtype: torch.dtype) -> float:
     """Return the largest number of a format that is not above `value`."""
-    rounded = torch.tensor(value, dtype=dtype)
-    if float(rounded) > value:
-        rounded = torch.nextafter(rounded, torch.tensor(-math.inf, dtype=dtype))
-    return float(rounded)
+    info, (_, exponent) = torch.finfo(dtype), math.frexp(value)
+    step = info.eps * max(2.0 ** (exponent - 1), info.smallest_normal)
+    return math.floor(value / step) * step

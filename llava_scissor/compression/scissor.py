@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from jaxtyping import Float
 from torch import Tensor
 
 from llava_scissor.compression.assignment import assign_to_nearest
+from llava_scissor.compression.fixed_graph import MisfitError
 from llava_scissor.compression.merging import mean_by_label, merge
+from llava_scissor.compression.on_device import compress_on_device, fits
 from llava_scissor.compression.operating_point import meet_budget
 from llava_scissor.compression.places import at_places, numbers_in_order
 from llava_scissor.compression.protocol import CompressionResult, Identity, budget, check_tokens, summarize
@@ -43,7 +46,12 @@ def compress(tokens: Float[Tensor, "f p d"], config: ScissorConfig | None = None
 
     Reference: LLaVA-Scissor (arXiv 2506.21862), section 3.
     """
-    video = _video(tokens, config or ScissorConfig())
+    config = config or ScissorConfig()
+    check_tokens(tokens)
+    if fits(tokens, config):
+        with suppress(MisfitError):
+            return compress_on_device(tokens, config)
+    video = _video(tokens, config)
     return _keeps_all(video) or _merge(video, _steps(video))
 
 
@@ -68,6 +76,7 @@ def compress_batch(
         return [compress(tokens, config) for tokens in videos]
     alike: dict[object, list[int]] = defaultdict(list)
     for place, tokens in enumerate(videos):
+        check_tokens(tokens)
         alike[tokens.shape[1:], tokens.device].append(place)
     results: dict[int, CompressionResult] = {}
     for places in alike.values():
@@ -78,7 +87,6 @@ def compress_batch(
 
 
 def _video(tokens: Tensor, config: ScissorConfig) -> Video:
-    check_tokens(tokens)
     return Video(tokens, directions(tokens), config)
 
 

@@ -143,8 +143,7 @@ def directions(tokens: Float[Tensor, "*batch d"]) -> Directions:
     Raises:
         InputError: a token holds NaN, infinity, or a value beyond float32; names the first one.
     """
-    found, norm = _normalised(tokens)
-    is_plain = (norm > 2.0**-40) & (norm < 2.0**60)
+    found, is_plain = normalised(tokens)
     if bool(is_plain.all()):
         return found
     values = tokens.float()
@@ -152,29 +151,37 @@ def directions(tokens: Float[Tensor, "*batch d"]) -> Directions:
     _check_finite(largest)
     _, exponent = torch.frexp(largest)
     scaled = (values.double() * torch.exp2(-exponent.double())[..., None]).float()
-    found, norm = _normalised(values.where(is_plain[..., None], scaled))
-    is_zero = norm == 0
+    found, _ = normalised(values.where(is_plain[..., None], scaled))
+    norm, is_zero = found.norm, found.norm == 0
     shift = max(0, int(exponent.max()) + is_zero.numel().bit_length() - 127)
     facts = {"has_zero": bool(is_zero.any()), "shift": shift, "is_scaled": True}
     return replace(found, norm=norm.masked_fill_(is_zero, 1), is_zero=is_zero, **facts)
 
 
-def _normalised(tokens: Float[Tensor, "*batch d"]) -> tuple[Directions, Float32[Tensor, "*batch"]]:
-    """Divide tokens by their norms, where that is not 0; return the norms, too. One pass over the tokens."""
+def normalised(tokens: Float[Tensor, "*batch d"]) -> tuple[Directions, Bool[Tensor, "*batch"]]:
+    """Divide tokens by their norms, where that is not 0, in one pass over the tokens; a GPU does not wait.
+
+    Returns:
+        The directions, and of which tokens they are right: those whose squares neither overflow nor vanish.
+    """
     flat = tokens.flatten(0, -2)
     coarse = torch.empty_like(flat, dtype=precision.fast_dtype(flat.device))
     norm = torch.empty_like(flat[:, 0], dtype=torch.float32)
     error = norm.new_zeros(())
+    measures_error = coarse.dtype != torch.float32 and precision.on_cpu(flat.device)
     for rows in _blocks(flat):
         values = flat[rows].float()
         torch.linalg.vector_norm(values, dim=-1, out=norm[rows])
         unit = values / norm[rows].where(norm[rows] > 0, 1)[:, None]
         coarse[rows] = unit
-        if coarse.dtype != torch.float32:
+        if measures_error:
             error = torch.maximum(error, precision.rounding_error(unit, coarse[rows]))
-    norm, is_zero = norm.view(tokens.shape[:-1]), torch.zeros_like(norm, dtype=torch.bool)
-    found = Directions(flat, norm, coarse.view(tokens.shape), float(error), is_zero.view(norm.shape))
-    return found, norm
+    largest = (
+        float(error) if measures_error else precision.largest_rounding_error(coarse.dtype, flat.shape[1])
+    )
+    norm = norm.view(tokens.shape[:-1])
+    is_plain, is_zero = (norm > 2.0**-40) & (norm < 2.0**60), torch.zeros_like(norm, dtype=torch.bool)
+    return Directions(flat, norm, coarse.view(tokens.shape), largest, is_zero), is_plain
 
 
 def _blocks(tokens: Float[Tensor, "n d"]) -> Iterator[slice]:
@@ -202,12 +209,16 @@ def similarity_of_pairs(
 ) -> Float32[Tensor, " e"]:
     """Return the similarity of each pair (left[u], right[v]) of unit vectors."""
     pairs_each = max(1, PRODUCTS_EACH // left.shape[1]) if precision.on_cpu(left.device) else 2**14
-    dot = torch.empty(u.numel(), dtype=torch.float64, device=left.device)
+    values = torch.empty(u.numel(), device=left.device)
     for first in range(0, u.numel(), pairs_each):
         pairs = slice(first, first + pairs_each)
-        rows, columns = left.index_select(0, u[pairs]), right.index_select(0, v[pairs])
-        dot[pairs] = (rows.double() * columns).sum(-1)
-    return _round(dot)
+        values[pairs] = similarity_of_rows(left.index_select(0, u[pairs]), right.index_select(0, v[pairs]))
+    return values
+
+
+def similarity_of_rows(left: Float32[Tensor, "n d"], right: Float32[Tensor, "n d"]) -> Float32[Tensor, " n"]:
+    """Return the similarity of each unit vector with the one at its place in another list."""
+    return _round((left.double() * right).sum(-1))
 
 
 def rough_similarity_of_pairs(

@@ -13,7 +13,6 @@ from llava_scissor.compression import components as engines
 from llava_scissor.compression.components import (
     SimilarityGraph,
     connected_components,
-    follow,
     label_edges,
     order_components,
 )
@@ -240,34 +239,18 @@ def test_the_engine_on_a_cpu_is_scipy(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("parent", "labels"),
+    ("lowest", "roots"),
     [
-        ([0], [0]),
-        ([0, 1, 2], [0, 1, 2]),
-        ([1, 1, 1], [1, 1, 1]),
+        ([1], [0]),
+        ([2, 2], [0, 1]),
         ([1, 0], [0, 0]),
-        ([2, 2, 1, 0], [1, 1, 1, 1]),
-        ([1, 2, 0, 5, 3, 4, 6], [0, 0, 0, 3, 3, 3, 6]),
-        ([*range(1, 100), 99], [99] * 100),
-        ([*range(1, 100), 98], [98] * 100),
-        ([99, *range(99)], [0] * 100),
+        ([1, 0, 0, 5, 5, 3, 7], [0, 0, 0, 3, 3, 3, 6]),
+        ([1, *range(99)], [0] * 100),
+        ([3, 3, 3, 0], [0, 0, 0, 0]),
     ],
 )
-def test_follow_finds_the_lowest_vertex_of_the_cycle(parent, labels):
-    assert follow(torch.tensor(parent)).tolist() == labels
-
-
-@given(st.integers(1, 20).flatmap(lambda n: st.lists(st.integers(0, n - 1), min_size=n, max_size=n)))
-def test_follow_on_any_map(parent):
-    def walk(vertex):
-        for _ in parent:
-            vertex = parent[vertex]
-        cycle = {vertex}
-        while parent[vertex] not in cycle:
-            cycle.add(vertex := parent[vertex])
-        return min(cycle)
-
-    assert follow(torch.tensor(parent)).tolist() == [walk(vertex) for vertex in range(len(parent))]
+def test_components_unite_with_their_lowest_neighbour(lowest, roots):
+    assert engines.hook(torch.tensor(lowest)).tolist() == roots
 
 
 def test_points_on_a_circle():
