@@ -61,7 +61,7 @@ def compress_batch(
     """Compress several videos, which may differ in length.
 
     At a threshold, the frames of all videos with equally many tokens per frame, width and device go through the
-    spatial step together.
+    spatial step together, but for those that a GPU compresses at once.
 
     Args:
         videos: the visual tokens of each.
@@ -75,10 +75,13 @@ def compress_batch(
     if tau is None or config.retention_ratio is not None:
         return [compress(tokens, config) for tokens in videos]
     alike: dict[object, list[int]] = defaultdict(list)
+    results: dict[int, CompressionResult] = {}
     for place, tokens in enumerate(videos):
         check_tokens(tokens)
-        alike[tokens.shape[1:], tokens.device].append(place)
-    results: dict[int, CompressionResult] = {}
+        if fits(tokens, config):
+            results[place] = compress(tokens, config)
+        else:
+            alike[tokens.shape[1:], tokens.device].append(place)
     for places in alike.values():
         group = [_video(videos[place], config) for place in places]
         for place, video, found in zip(places, group, components_of_frames(group, tau), strict=True):
