@@ -210,14 +210,6 @@ def hook(lowest: Int64[Tensor, " v"]) -> Int64[Tensor, " v"]:
     return parent
 
 
-def hook_along(num_vertices: int, u: Int64[Tensor, " e"], v: Int64[Tensor, " e"]) -> Int64[Tensor, " v"]:
-    """Do that once with the neighbours that some edges, both ways and self loops left out, tell of."""
-    ends, others = torch.cat([u, v]), torch.cat([v, u])
-    other = others.where(ends != others, num_vertices)
-    nothing = torch.full((num_vertices,), num_vertices, device=u.device)
-    return hook(nothing.scatter_reduce_(0, ends, other, "amin"))
-
-
 def _label_with_scipy(num_vertices: int, u: Tensor, v: Tensor) -> Tensor:
     if not bool((u != v).any()):
         return torch.arange(num_vertices)
@@ -235,7 +227,9 @@ def _label_with_torch(num_vertices: int, u: Tensor, v: Tensor) -> Tensor:
     """Let every component hook onto its lowest neighbour until no edge joins two of them."""
     labels = torch.arange(num_vertices, device=u.device)
     while bool((u != v).any()):
-        root = hook_along(num_vertices, u, v)
+        ends, others = torch.cat([u, v]), torch.cat([v, u])
+        other = others.where(ends != others, num_vertices)
+        root = hook(torch.full_like(labels, num_vertices).scatter_reduce_(0, ends, other, "amin"))
         labels, u, v = root[labels], root[u], root[v]
     return labels
 

@@ -11,15 +11,21 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from llava_scissor.compression import precision
-from llava_scissor.compression.components import hook, hook_along, number_by_leader
+from llava_scissor.compression.components import number_by_leader
 from llava_scissor.compression.indexing import fetch, first_places
 from llava_scissor.compression.similarity import Directions, normalised, similarity_of_rows
 
 MANY_OPEN = 2**12
 """Room for open pairs."""
 
-ROUNDS = 4
-"""How often components are united with a neighbour; each time at least halves their number."""
+ROUNDS = 5
+"""How often components are united with a lower neighbour."""
+
+FEW_ROUNDS = 3
+"""The same for the few edges that are found last."""
+
+JUMPS = 6
+"""A neighbour's neighbour, and so on, is followed over up to 2^6 steps at a time."""
 
 
 class MisfitError(Exception):
@@ -100,22 +106,27 @@ class FixedGraph:
 
     def _join(self) -> None:
         """Unite the components that edges connect."""
-        nothing = torch.full_like(self.labels.flatten(), self.labels.numel())
-        short = torch.int16 if len(nothing) < 2**15 else torch.int32
+        num_vertices = self.labels.numel()
+        short = torch.int16 if num_vertices < 2**15 else torch.int32
         for _ in range(ROUNDS):
-            apart = self._is_edge & self._differs()
-            lowest = self.labels.to(short)[:, None].where(apart, len(nothing)).amin(-1).long()
-            root = hook(nothing.scatter_reduce(0, self.labels.flatten(), lowest.flatten(), "amin"))
-            self.labels = root[self.labels]
+            lowest = self.labels.to(short)[:, None].where(self._is_edge, num_vertices).amin(-1)
+            self._hook(self.labels.flatten(), lowest.flatten().long())
         self._checks.append(~(self._is_edge & self._differs()).any())
 
     def _join_along(self, u: Int64[Tensor, " s"], v: Int64[Tensor, " s"]) -> None:
-        """Unite components along listed edges."""
-        u, v = self.labels.flatten()[u], self.labels.flatten()[v]
-        for _ in range(ROUNDS):
-            root = hook_along(self.labels.numel(), u, v)
-            self.labels, u, v = root[self.labels], root[u], root[v]
-        self._checks.append((u == v).all())
+        """Unite components along a few listed edges."""
+        for _ in range(FEW_ROUNDS):
+            ends, others = self.labels.flatten()[u], self.labels.flatten()[v]
+            self._hook(torch.cat([ends, others]), torch.cat([others, ends]))
+        self._checks.append((self.labels.flatten()[u] == self.labels.flatten()[v]).all())
+
+    def _hook(self, component: Int64[Tensor, " e"], neighbour: Int64[Tensor, " e"]) -> None:
+        """Unite each component with the lowest of its neighbours that is lower, and that with its own."""
+        parent = torch.arange(self.labels.numel(), device=self.labels.device)
+        parent.scatter_reduce_(0, component, neighbour, "amin")
+        for _ in range(JUMPS):
+            parent = parent[parent]
+        self.labels = parent[self.labels]
 
     def _settle(self, matters: Bool[Tensor, "b n n"]) -> tuple[Int64[Tensor, " s"], Int64[Tensor, " s"]]:
         """Compute the open pairs that matter, and list the edges among them, with self loops behind."""

@@ -96,7 +96,7 @@ def test_at_once_is_the_general_way(monkeypatch, kind, name, dtype):
     st.floats(-1, 1),
     st.sampled_from([None, 0.1, 0.5]),
     st.sampled_from([1, 2, 30, 2**13]),
-    st.sampled_from([0, 1, 2, 4]),
+    st.sampled_from([(0, 3, 6), (1, 0, 6), (1, 1, 0), (2, 3, 1)]),
 )
 def test_nothing_is_wrong_where_the_room_does_not_suffice(video, tau, ratio, many_open, rounds):
     config = ScissorConfig(tau=tau, retention_ratio=ratio)
@@ -106,13 +106,12 @@ def test_nothing_is_wrong_where_the_room_does_not_suffice(video, tau, ratio, man
     with pytest.MonkeyPatch.context() as patch:
         as_on_a_gpu(patch, torch.bfloat16)
         patch.setattr(fixed_graph, "MANY_OPEN", many_open)
-        patch.setattr(fixed_graph, "ROUNDS", rounds)
+        for name, size in zip(("ROUNDS", "FEW_ROUNDS", "JUMPS"), rounds, strict=True):
+            patch.setattr(fixed_graph, name, size)
         assert_same_bytes(compress(video, config), expected)
 
 
-@pytest.mark.parametrize(
-    ("room", "size"), [("MANY_OPEN", 3), ("ROUNDS", 0)], ids=["open pairs", "components to be united"]
-)
+@pytest.mark.parametrize(("room", "size"), [("MANY_OPEN", 3), ("ROUNDS", 0), ("FEW_ROUNDS", 0)])
 def test_room_that_does_not_suffice_is_noticed(monkeypatch, room, size):
     as_on_a_gpu(monkeypatch, torch.bfloat16)
     video = draw(gaussian, 6, 16, 4)
