@@ -42,7 +42,7 @@ def compress_on_device(tokens: Float[Tensor, "f p d"], config: ScissorConfig) ->
     """Compress a video that `fits`, with the result of the general way.
 
     Raises:
-        MisfitError: if that is found out on the way.
+        MisfitError: it turned out not to fit.
     """
     num_tokens, per_frame = tokens.shape[0] * tokens.shape[1], tokens.shape[1]
     index = torch.arange(num_tokens, device=tokens.device)
