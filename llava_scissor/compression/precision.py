@@ -91,9 +91,15 @@ def largest_rounding_error(dtype: torch.dtype, width: int) -> float:
     return 0.0 if dtype == torch.float32 else 1.001 * UNIT_ROUNDOFF[dtype] * (1 + smallest)
 
 
-def rounding_error(exact: Tensor, rounded: Tensor) -> Tensor:
-    """Return the largest distance of a rounded vector from the exact one, rounded up."""
-    return 1.001 * torch.linalg.vector_norm(rounded.float().sub_(exact), dim=-1).amax()
+def rounding_error(exact: Tensor, rounded: Tensor, out: Tensor | None = None) -> Tensor:
+    """Return the largest distance of a rounded vector from the exact one, rounded up.
+
+    Args:
+        exact: float32 vectors.
+        rounded: the same in another format.
+        out: where the differences go; may be `exact`, which is then lost.
+    """
+    return 1.001 * torch.linalg.vector_norm(torch.sub(exact, rounded, out=out), dim=-1).amax()
 
 
 def bracket(tau: float, error: float, dtype: torch.dtype) -> tuple[float, float]:

@@ -29,9 +29,11 @@ NEVER = -1.0
 PRODUCTS_EACH = 2**18
 """Products of coordinates formed at a time where single pairs are looked at; they stay in a core's cache."""
 
+COORDINATES_EACH = 2**19
+"""Coordinates converted at a time on a CPU; they stay in the cache."""
 
-ROWS_EACH = 2**8
-"""Tokens converted at a time on a CPU; they stay in the cache."""
+SHORTEST = 2.0**-40
+"""Tokens that are no longer than this are scaled before they are divided by their norm."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +76,7 @@ class Directions:
         """Return the float32 unit vectors of some tokens, numbered across the batch."""
         if self.coarse.dtype == torch.float32 or "unit" in vars(self):
             return self.unit.flatten(0, -2).index_select(0, index)
-        return self.tokens[index].float() / self.norm.flatten()[index, None]
+        return self.tokens[index].float().div_(self.norm.flatten()[index, None])  # rows of their own
 
     @property
     def formats(self) -> Iterator[tuple[Tensor, float]]:
@@ -169,25 +171,31 @@ def normalised(tokens: Float[Tensor, "*batch d"]) -> tuple[Directions, Bool[Tens
     norm = torch.empty_like(flat[:, 0], dtype=torch.float32)
     error = norm.new_zeros(())
     measures_error = coarse.dtype != torch.float32 and precision.on_cpu(flat.device)
+    scratch = norm.new_empty(_rows_each(flat), flat.shape[1])
     for rows in _blocks(flat):
-        values = flat[rows].float()
-        torch.linalg.vector_norm(values, dim=-1, out=norm[rows])
-        unit = values / norm[rows].where(norm[rows] > 0, 1)[:, None]
-        coarse[rows] = unit
+        unit = scratch[: len(norm[rows])].copy_(flat[rows])
+        torch.linalg.vector_norm(unit, dim=-1, out=norm[rows])
+        coarse[rows] = unit.div_(norm[rows, None].clamp(min=SHORTEST))
         if measures_error:
-            error = torch.maximum(error, precision.rounding_error(unit, coarse[rows]))
+            error = torch.maximum(error, precision.rounding_error(unit, coarse[rows], out=unit))
     largest = (
         float(error) if measures_error else precision.largest_rounding_error(coarse.dtype, flat.shape[1])
     )
     norm = norm.view(tokens.shape[:-1])
-    is_plain, is_zero = (norm > 2.0**-40) & (norm < 2.0**60), torch.zeros_like(norm, dtype=torch.bool)
+    is_plain, is_zero = (norm > SHORTEST) & (norm < 2.0**60), torch.zeros_like(norm, dtype=torch.bool)
     return Directions(flat, norm, coarse.view(tokens.shape), largest, is_zero), is_plain
 
 
 def _blocks(tokens: Float[Tensor, "n d"]) -> Iterator[slice]:
     """Yield parts of a list of tokens that are converted at a time."""
-    rows_each = ROWS_EACH if precision.on_cpu(tokens.device) else max(1, len(tokens))
+    rows_each = _rows_each(tokens)
     return (slice(first, first + rows_each) for first in range(0, len(tokens), rows_each))
+
+
+def _rows_each(tokens: Float[Tensor, "n d"]) -> int:
+    """Return how many tokens are converted at a time."""
+    most = max(1, len(tokens))
+    return min(most, max(1, COORDINATES_EACH // tokens.shape[1])) if precision.on_cpu(tokens.device) else most
 
 
 def _check_finite(largest: Tensor) -> None:

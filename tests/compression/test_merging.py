@@ -41,6 +41,16 @@ def test_means_and_sums_are_those_of_two_loops(case, rows_each):
     np.testing.assert_allclose(total, num_members * means, rtol=1e-5, atol=1e-5)
 
 
+@given(labelled(), st.integers(1, 8))
+def test_sums_of_converted_tokens_are_those_of_float32(case, rows_each):
+    tokens, labels, count = case
+    tokens = tokens.bfloat16()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(merging, "ROWS_EACH", rows_each)
+        total, _ = sum_by_label(tokens, labels, count)
+    assert torch.equal(total, sum_by_label(tokens.float(), labels, count)[0])
+
+
 @given(labelled(), st.integers(1, 8), st.integers(0, 20))
 def test_a_gpu_adds_the_pieces_of_a_label(case, piece, num_unused):
     tokens, labels, count = case

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llava_scissor.compression import similarity
 from llava_scissor.compression.similarity import directions, draw_sample
 from llava_scissor.errors import InputError
 from tests.compression.draws import draw, gaussian
@@ -29,6 +30,20 @@ def test_half_precision_is_widened_before_anything_is_added(dtype):
     found = directions(tokens)
     assert found.unit.dtype == torch.float32
     np.testing.assert_allclose(found.unit.numpy(), unit_vectors(tokens.float()), atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rows_each", [1, 3, 7])
+def test_tokens_converted_together_know_nothing_of_each_other(monkeypatch, dtype, rows_each):
+    tokens = draw(gaussian, 1, 20, 16)[0].to(dtype)
+    tokens[5] *= 2.0**20
+    tokens[11] = 0
+    whole = directions(tokens)
+    monkeypatch.setattr(similarity, "COORDINATES_EACH", rows_each * 16)
+    parts = directions(tokens)
+    assert parts.coarse_error == whole.coarse_error
+    for name in ("norm", "coarse", "is_zero", "unit"):
+        assert torch.equal(getattr(parts, name), getattr(whole, name))
 
 
 def test_the_smallest_numbers_still_have_a_direction():
