@@ -33,10 +33,10 @@ NEARBY = 2.0**-7
 NUM_AXES = 8
 """Coordinates in which representatives are looked for nearby: those that vary most."""
 
-FEW_ROWS = 2**10
+FEW_ROWS = 2**6
 """Representatives, about, that tell which coordinates vary most."""
 
-MANY_ALONE = 2**22
+MANY_ALONE = 2**16
 """So many similarities are worth the search for representatives nearby."""
 
 
@@ -109,8 +109,9 @@ class _Groups:
         if int(is_alone.sum()) * self.count < MANY_ALONE:
             return everyone
         some = to.coarse[:: 1 + self.count // FEW_ROWS].float()
-        axes = some.var(dim=0).argsort(descending=True, stable=True)[:NUM_AXES]
-        points = (to.tokens[:][:, axes] / to.norm[:, None]).double().numpy()
+        spread = (some - some.mean(dim=0)).square_().sum(dim=0)
+        axes = spread.argsort(descending=True, stable=True)[:NUM_AXES]
+        points = (to.tokens[:].index_select(1, axes) / to.norm[:, None]).double().numpy()
         distance, _ = KDTree(points).query(points, k=2, distance_upper_bound=NEARBY)
         is_settled = is_alone & torch.from_numpy(distance[:, 1] > NEARBY)
         return everyone[~is_settled[self.component]]
@@ -133,9 +134,8 @@ class _Groups:
             num_mine = int(size[centers].sum())
             reach = _Reach(self.tokens, self.representatives, centers)
             for group in _parts(rows[:num_mine], max(self.rows_each, TOKENS_EACH)):
-                within = reach.of(group, rank[self.component[group]] - rank[centers[0]])
-                num_columns = self.count if within is None else len(within)
-                for part in _parts(group, max(1, self.block_size // num_columns)):
+                group, within = reach.of(group, rank[self.component[group]] - rank[centers[0]])
+                for part in _parts(group, max(1, self.block_size // max(1, len(within)))):
                     yield part, within
             rows = rows[num_mine:]
         yield from self.plain(rows)
@@ -161,8 +161,8 @@ class _Reach:
         self.token_error = precision.product_error(right.dtype, width, left_error, right_error) + SLACK
         self.error = precision.product_error(right.dtype, width, right_error, right_error) + SLACK
 
-    def of(self, rows: Int64[Tensor, " r"], own: Int64[Tensor, " r"]) -> Int64[Tensor, " k"] | None:
-        """Return the representatives in reach of some tokens, ascending; None for most.
+    def of(self, rows: Int64[Tensor, " r"], own: Int64[Tensor, " r"]) -> tuple[Tensor, Tensor]:
+        """Return those of some tokens that have more than their own representative in reach, and all they have.
 
         Args:
             rows: tokens.
@@ -176,8 +176,9 @@ class _Reach:
         cosine.scatter_reduce_(0, own, to_own, "amin").sub_(self.token_error).clamp_(min=0)
         enough = 2 * cosine * cosine - 1 - self.error
         is_near = self.to_all[first:last].float() >= enough[:, None]
-        reach = is_near.any(dim=0).nonzero()[:, 0]
-        return reach if 2 * len(reach) < is_near.shape[1] else None
+        has_others = is_near.sum(dim=1) > 1
+        (rows,) = masked(has_others[own], rows)
+        return rows, is_near[has_others].any(dim=0).nonzero()[:, 0]
 
 
 def _nearest(

@@ -42,7 +42,17 @@ def test_what_is_out_of_reach_of_the_own_component_is_not_the_nearest(monkeypatc
     monkeypatch.setattr(assignment._Reach, "of", lambda *case: reaches.append(reach_of(*case)) or reaches[-1])
     found = assign_to_nearest(unit, to, ranking[:, rank].contiguous(), block_size=500)
     assert found.tolist() == ranking[:, 0].tolist()
-    assert rank or any(reach is not None for reach in reaches)
+    assert rank or any(len(within) < len(representatives) for _, within in reaches)
+
+
+def test_tokens_with_nothing_else_in_reach_are_compared_with_nothing(monkeypatch):
+    centers = torch.eye(40)[:8].repeat_interleave(30, 0)
+    tokens = centers + 0.01 * draw(gaussian, 1, 240, 40)[0]
+    labels = torch.arange(8).repeat_interleave(30)
+    unit, to = directions(tokens), directions(mean_by_label(tokens, labels, 8))
+    monkeypatch.setattr(assignment, "TOKENS_EACH", 50)
+    monkeypatch.setattr(assignment, "_nearest", None)
+    assert torch.equal(assign_to_nearest(unit, to, labels), labels)
 
 
 def means_and_components(kind, distance, sizes, width=40):
