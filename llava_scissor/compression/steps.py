@@ -171,7 +171,8 @@ class Video:
     def _sets(self, unit: Directions, window: Tensor | None = None) -> TokenSets:
         num_sets, size = unit.is_zero.shape
         sample = draw_sample(num_sets, size, self._sample_size(size), self.config.seed, unit.device)
-        return TokenSets(unit, sample, self.config.block_size, window)
+        keeps_products = self.config.retention_ratio is not None  # a search looks at them again
+        return TokenSets(unit, sample, self.config.block_size, window, keeps_products)
 
     def _sample_size(self, size: int) -> int | None:
         """Return S = ceil(ln(n) / epsilon^2) or as given; None for the exact search."""

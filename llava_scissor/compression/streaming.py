@@ -159,7 +159,11 @@ def _merged(
     unit = directions(result.tokens[None])
     alone = torch.arange(result.num_kept, device=unit.device)
     labels = merge_strongest(
-        TokenSets(unit, None, block_size), alone, result.num_kept - count, tau=1.0, depth=0.05
+        TokenSets(unit, None, block_size, keeps_products=True),
+        alone,
+        result.num_kept - count,
+        tau=1.0,
+        depth=0.05,
     )
     found = order_components(labels, torch.zeros_like(labels))  # in the order of their first tokens
     if result.positions is not None:

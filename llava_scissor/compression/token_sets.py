@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 
@@ -91,12 +91,14 @@ class TokenSets:
         block_size: similarities held at a time; None for the device's default.
         window: number of the window that each token is in (B, n): tokens of different windows are as unlike as
             zero-norm ones. None for one window.
+        keeps_products: whether the products of few tiles are kept, for those who look at them again.
     """
 
     directions: Directions
     sample: Int64[Tensor, "b s"] | None = None
     block_size: int | None = None
     window: Int64[Tensor, "b n"] | None = None
+    keeps_products: bool = False
 
     @property
     def num_vertices(self) -> int:
@@ -142,7 +144,7 @@ class TokenSets:
             if kept is None or rank > first:
                 rows = self._rows(rank, columns)[tile.sets, tile.row_range]
                 kept = self._with_unlike(precision.product(rows, self._columns(columns, tile)), tile)
-            if self.num_pairs <= KEPT_PAIRS:
+            if self.keeps_products and self.num_pairs <= KEPT_PAIRS:
                 self._kept[tile.place] = rank, kept
             self._first_format[0] = rank
             yield Screened(kept, precision.product_error(columns.dtype, width, error, error))
@@ -178,7 +180,7 @@ class TokenSets:
         """Return some of the sets."""
         sample = None if self.sample is None else self.sample[sets]
         window = None if self.window is None else self.window[sets]
-        return TokenSets(self.directions[sets], sample, self.block_size, window)
+        return replace(self, directions=self.directions[sets], sample=sample, window=window)
 
     @cached_property
     def _kept(self) -> dict[tuple[int, int, int], tuple[int, Tensor]]:

@@ -198,6 +198,15 @@ def test_blocks_do_not_change_anything(entries, sample):
     assert torch.equal(count_neighbours(sets, 0.6), whole[1])
 
 
+def test_products_are_kept_only_for_those_who_look_again():
+    unit = directions(draw(gaussian, 3, 13, 3))
+    for keeps_products in (False, True):
+        sets = TokenSets(unit, keeps_products=keeps_products)
+        first = connected_components(sets, 0.6).labels
+        assert bool(sets._kept) == keeps_products
+        assert torch.equal(connected_components(sets, 0.6).labels, first)
+
+
 @given(st.integers(1, 30), st.data())
 def test_both_engines_label_the_same_graph(num_vertices, data):
     vertex = st.integers(0, num_vertices - 1)

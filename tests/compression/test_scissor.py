@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 import torch
@@ -216,6 +218,16 @@ def test_black_frames_keep_apart_and_attract_nobody():
     assert black.unique().numel() == 6
     assert not set(black.tolist()) & set(result.assignment[[*range(6), *range(12, 18)]].tolist())
     assert (result.tokens[black] == 0).all()
+
+
+@pytest.mark.parametrize("config", [ScissorConfig(tau=0.8), ScissorConfig(retention_ratio=0.3)])
+def test_threads_do_not_disturb_each_other(config):
+    videos = [draw(smooth, 6, 30, 40, seed).bfloat16() for seed in range(8)]
+    expected = [compress(video, config) for video in videos]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(partial(compress, config=config), videos))
+    for one, other in zip(found, expected, strict=True):
+        assert_same_bytes(one, other)
 
 
 def test_views_are_compressed_like_copies():
