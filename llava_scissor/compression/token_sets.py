@@ -143,7 +143,8 @@ class TokenSets:
         for rank, (columns, error) in islice(enumerate(self.directions.formats), first, None):
             if kept is None or rank > first:
                 rows = self._rows(rank, columns)[tile.sets, tile.row_range]
-                kept = self._with_unlike(precision.product(rows, self._columns(columns, tile)), tile)
+                multiply = precision.product_above if self._is_half(tile) else precision.product
+                kept = self._with_unlike(multiply(rows, self._columns(columns, tile)), tile)
             if self.keeps_products and self.num_pairs <= KEPT_PAIRS:
                 self._kept[tile.place] = rank, kept
             self._first_format[0] = rank
@@ -225,9 +226,11 @@ class TokenSets:
             is_new = ~self._is_sampled[tile.sets, tile.column_range][:, None]
             is_new = is_new | (tile.columns[:, None] > tile.rows[..., None])
             return mask.mul_(is_new & (tile.columns[:, None] != tile.rows[..., None]))
-        if tile.row_range.start == tile.column_range.start:
-            mask.triu_(1)
-        return mask
+        return mask.triu_(1) if self._is_half(tile) else mask
+
+    def _is_half(self, tile: Tile) -> bool:
+        """Tell whether the pairs of a tile are those above its diagonal."""
+        return self.sample is None and tile.row_range.start == tile.column_range.start
 
     @property
     def _has_unlike(self) -> bool:

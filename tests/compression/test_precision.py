@@ -137,6 +137,16 @@ def test_products_keep_their_bound(kind, dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize(("num_sets", "num_rows"), [(1, 1), (1, 16), (1, 40), (1, 50), (2, 50)])
+def test_products_above_the_diagonal_are_all_there(monkeypatch, dtype, num_sets, num_rows):
+    monkeypatch.setattr(precision, "ROWS_EACH", 16)
+    vectors = draw(gaussian, num_sets, 50, 32).to(dtype)
+    found = precision.product_above(vectors[:, :num_rows], vectors)
+    expected = precision.product(vectors[:, :num_rows], vectors)
+    torch.testing.assert_close(found.triu(), expected.triu())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @given(st.floats(-1, 1), st.floats(1e-6, 0.1))
 def test_brackets_are_rounded_away_from_the_threshold(dtype, tau, error):
     low, high = precision.bracket(tau, error, dtype)
