@@ -102,6 +102,7 @@ def pairs_at(tile: Tile, places: Int64[Tensor, " e"]) -> tuple[Int64[Tensor, " e
     """Return the vertices of row and column at flat places of a tile."""
     num_rows, num_columns = tile.rows.shape[1], tile.columns.shape[1]
     row = places // num_columns
-    return tile.rows.flatten()[row], tile.columns.flatten()[
-        row // num_rows * num_columns + places % num_columns
-    ]
+    column = places - row * num_columns
+    if len(tile.columns) > 1:
+        column += row // num_rows * num_columns
+    return tile.rows.flatten()[row], tile.columns.flatten()[column]
