@@ -12,7 +12,7 @@ from torch import Tensor
 
 from llava_scissor.compression import precision
 from llava_scissor.compression.components import number_by_leader
-from llava_scissor.compression.indexing import fetch, first_places
+from llava_scissor.compression.indexing import fetch
 from llava_scissor.compression.similarity import Directions, normalised, similarity_of_rows
 
 MANY_OPEN = 2**12
@@ -56,8 +56,10 @@ class Checks(list[Tensor]):
 
     def listed(self, mask: Bool[Tensor, "r c"]) -> tuple[Int64[Tensor, " s"], Int64[Tensor, " s"], Tensor]:
         """Return row and column of each place that a mask shows, and what of the list is one; the rest is 0."""
-        places, is_any = first_places(mask, MANY_OPEN)
-        self.append(mask.sum() <= MANY_OPEN)
+        places = mask.flatten().nonzero_static(size=MANY_OPEN, fill_value=0)[:, 0]
+        num_places = mask.sum()
+        self.append(num_places <= MANY_OPEN)
+        is_any = torch.arange(MANY_OPEN, device=mask.device) < num_places
         return places // mask.shape[1], places % mask.shape[1], is_any
 
 

@@ -46,17 +46,6 @@ def masked(mask: Bool[Tensor, " n"], *columns: Tensor) -> tuple[Tensor, ...]:
     return tuple(column.index_select(0, places) for column in columns)
 
 
-def first_places(mask: Bool[Tensor, "*shape"], size: int) -> tuple[Int64[Tensor, " s"], Bool[Tensor, " s"]]:
-    """Return the first flat places where a mask is true, and which of them are any; the host does not wait.
-
-    Args:
-        mask: any shape.
-        size: how many places are returned; behind the last there is 0.
-    """
-    places = mask.flatten().nonzero_static(size=size, fill_value=0)[:, 0]
-    return places, torch.arange(size, device=mask.device) < mask.sum()
-
-
 def fetch(*numbers: Tensor) -> list[int]:
     """Bring some numbers from a device to the host, which waits for them once."""
     return torch.stack([number.to(torch.int64) for number in numbers]).tolist()
