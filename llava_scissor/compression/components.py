@@ -18,6 +18,9 @@ from llava_scissor.compression.token_sets import FEW, Tile, TokenSets
 MANY_PAIRS = 2**22
 """Edges or open pairs that are remembered; more are looked at as they come."""
 
+FEW_OPEN = 2**9
+"""Open pairs that are computed whether they matter or not: to find that out takes longer."""
+
 
 @dataclass(frozen=True, eq=False)
 class Components:
@@ -133,6 +136,9 @@ class SimilarityGraph:
             self.labels = label_edges(self.labels.numel(), self.labels[u], self.labels[v])[self.labels]
 
     def _decide_between_components(self) -> None:
+        if 0 < _number(self._open) <= FEW_OPEN:
+            self._settle(*_taken(self._open))
+            return
         self._connect()
         if self._open:
             u, v = _taken(self._open)
