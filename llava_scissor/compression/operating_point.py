@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor
 
-from llava_scissor.compression.components import SimilarityGraph, connected_components
+from llava_scissor.compression.components import SimilarityGraph
 from llava_scissor.compression.linkage import merge_strongest
 from llava_scissor.compression.links import Links
 from llava_scissor.compression.steps import SpatialStep, TwoSteps, Video
@@ -155,6 +155,7 @@ class _Trial:
         spatial: the spatial step.
         links: the pairs of its representatives above a lower threshold; None if they are too many.
         graph: their graph at `tau`.
+        in_frames: the pairs of tokens inside frames above a lower threshold than the first; None if too many.
     """
 
     video: Video
@@ -162,6 +163,7 @@ class _Trial:
     spatial: SpatialStep
     links: Links | None
     graph: SimilarityGraph
+    in_frames: Links | None
 
     @classmethod
     def at(cls, video: Video, tau: float, low: float, before: _Trial | None = None) -> _Trial:
@@ -173,14 +175,16 @@ class _Trial:
             low: where the list of links ends.
             before: a trial at another threshold.
         """
-        components = connected_components(video.frames, tau)
+        in_frames = before.in_frames if before else Links.above(video.frames, low)
+        known = in_frames if in_frames and in_frames.low <= tau else None
+        components = SimilarityGraph(video.frames, tau, known).components()
         if before and before.links and before.can_be_taken_over(tau, low):
             spatial, changes = video.spatial_step_after(before.spatial, components)
             links = before.links.updated(spatial.sets, changes.number, changes.is_new)
         else:
             spatial = video.spatial_step(components)
             links = Links.above(spatial.sets, low)
-        return cls(video, tau, spatial, links, SimilarityGraph(spatial.sets, tau, links))
+        return cls(video, tau, spatial, links, SimilarityGraph(spatial.sets, tau, links), in_frames)
 
     def can_be_taken_over(self, tau: float, low: float) -> bool:
         """Tell whether the links suffice for a threshold from which they should go down to `low`."""

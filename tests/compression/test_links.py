@@ -151,3 +151,26 @@ def test_tokens_out_of_range_are_not_taken_over(scale):
     assert not plain.can_be_taken_over(-0.1, -0.5)
     later = operating_point._Trial.at(video, 0.4, 0.0, trial)
     assert later.count == operating_point._Trial.at(video, 0.4, 0.0).count
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("sample_size", [None, 3])
+@pytest.mark.parametrize("tau", [0.9, 0.6, 0.5, 0.2, -0.3])  # 0.5 is where the list ends
+def test_pairs_of_frames_that_were_listed_lead_to_the_same_components(kind, sample_size, tau):
+    tokens = draw(kind, 3, 9, 5)
+    video = Video(tokens, directions(tokens), ScissorConfig(sample_size=sample_size))
+    first = operating_point._Trial.at(video, 0.8, 0.5)
+    second = operating_point._Trial.at(video, tau, tau - 0.2, first)
+    for trial in (first, second):
+        expected = connected_components(video.frames, trial.tau)
+        assert torch.equal(trial.spatial.components.labels, expected.labels)
+
+
+@pytest.mark.parametrize(("kind", "is_listed"), [(gaussian, True), (smooth, False)])
+def test_frames_with_too_many_pairs_are_looked_at_anew(monkeypatch, kind, is_listed):
+    monkeypatch.setattr(links, "FEW", 16)
+    tokens = draw(kind, 4, 25, 64)
+    video = Video(tokens, directions(tokens), ScissorConfig())
+    first = operating_point._Trial.at(video, 0.9, 0.5)
+    assert (first.in_frames is not None) == is_listed
+    assert operating_point._Trial.at(video, 0.8, 0.5, first).count == video.count(0.8)
