@@ -53,6 +53,7 @@ AT_ONCE = [name for name in CONFIGS if "sampled" not in name]
 
 def as_on_a_gpu(monkeypatch, dtype=torch.float32, at_once=True):
     monkeypatch.setattr(precision, "on_cpu", lambda device: False)
+    monkeypatch.setattr(precision, "has_fixed_lists", lambda device: True)  # on a CPU of any torch
     monkeypatch.setattr(precision, "fast_dtype", lambda device: dtype)
     if not at_once:
         monkeypatch.setattr(scissor, "fits", lambda tokens, config: False)
