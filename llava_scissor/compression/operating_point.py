@@ -155,7 +155,7 @@ class _Trial:
         spatial: the spatial step.
         links: the pairs of its representatives above a lower threshold; None if they are too many.
         graph: their graph at `tau`.
-        in_frames: the pairs of tokens inside frames above a lower threshold than the first; None if too many.
+        in_frames: the pairs of tokens inside frames above a lower threshold; None if they are too many.
     """
 
     video: Video
@@ -175,9 +175,10 @@ class _Trial:
             low: where the list of links ends.
             before: a trial at another threshold.
         """
-        in_frames = before.in_frames if before else Links.above(video.frames, low)
-        known = in_frames if in_frames and in_frames.low <= tau else None
-        components = SimilarityGraph(video.frames, tau, known).components()
+        in_frames = before and before.in_frames
+        if not before or (in_frames and in_frames.low > tau):
+            in_frames = Links.above(video.frames, low)
+        components = SimilarityGraph(video.frames, tau, in_frames).components()
         if before and before.links and before.can_be_taken_over(tau, low):
             spatial, changes = video.spatial_step_after(before.spatial, components)
             links = before.links.updated(spatial.sets, changes.number, changes.is_new)
