@@ -27,14 +27,15 @@ from tests.compression.checks import assert_same_bytes
 from tests.compression.draws import KINDS, draw, gaussian, on_circle, one_set, smooth, with_zeros
 
 FORMATS = [torch.float32, torch.bfloat16]
-FEWS = [1, 16, 10**9]
+FEWS = [(1, 0), (1, 2**9), (16, 0), (10**9, 0)]
 
 
 @pytest.fixture(params=itertools.product(FORMATS, FEWS), ids=str)
 def way(request, monkeypatch):
-    """Every way to a decision: product in a format, then pair by pair or as a whole."""
-    dtype, few = request.param
+    """Every way to a decision: product in a format, then by pairs (those that matter, or all) or as a whole."""
+    dtype, (few, few_open) = request.param
     monkeypatch.setattr(precision, "fast_dtype", lambda device: dtype)
+    monkeypatch.setattr(components, "FEW_OPEN", few_open)
     for module in (components, links, assignment):
         monkeypatch.setattr(module, "FEW", few)
 
@@ -96,10 +97,11 @@ def test_every_way_compresses_to_the_same_bytes(kind, sample_size):
         ScissorConfig(retention_ratio=0.3, sample_size=sample_size),
     ):
         expected = compress(video, config)
-        for dtype, few, block_size in itertools.product(FORMATS, FEWS, [None, 300]):
+        for dtype, (few, few_open), block_size in itertools.product(FORMATS, FEWS, [None, 300]):
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(precision, "fast_dtype", lambda device, dtype=dtype: dtype)
                 patch.setattr(components, "FEW", few)
+                patch.setattr(components, "FEW_OPEN", few_open)
                 patch.setattr(assignment, "FEW", few)
                 patch.setattr(links, "FEW", few)
                 other = config.model_copy(update={"block_size": block_size})
