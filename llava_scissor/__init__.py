@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from llava_scissor.config import Config, load_config
     from llava_scissor.errors import ScissorError
     from llava_scissor.generation import Answer, Request, Session, ask, ask_batch
-    from llava_scissor.model import Images, OneVision, Turn, load_model
+    from llava_scissor.model import Images, OneVision, Turn, load_model, load_model_from
     from llava_scissor.video import VideoClip, read_video
 
 _ROOM_OF = {
@@ -35,7 +35,7 @@ _ROOM_OF = {
     **dict.fromkeys(["Config", "ScissorConfig", "load_config"], "config"),
     **dict.fromkeys(["ScissorError"], "errors"),
     **dict.fromkeys(["Answer", "Request", "Session", "ask", "ask_batch"], "generation"),
-    **dict.fromkeys(["Images", "OneVision", "Turn", "load_model"], "model"),
+    **dict.fromkeys(["Images", "OneVision", "Turn", "load_model", "load_model_from"], "model"),
     **dict.fromkeys(["VideoClip", "read_video"], "video"),
 }
 
@@ -63,6 +63,7 @@ __all__ = [
     "compress_batch",
     "load_config",
     "load_model",
+    "load_model_from",
     "read_video",
 ]
 

@@ -239,7 +239,7 @@ def _open_session(config: Config, options: AskOptions) -> Session:
     # Imported here, because the settings are to be checked before seconds go into importing torch.
     from llava_scissor.compression import build_compressor
     from llava_scissor.generation import Session
-    from llava_scissor.model import Images, load_model
+    from llava_scissor.model import Images, load_model_from
     from llava_scissor.video.source import VideoSource
 
     media = Images(*options.images, compress=config.compression.images) if options.images else options.video
@@ -247,18 +247,9 @@ def _open_session(config: Config, options: AskOptions) -> Session:
         media.read()
     elif options.video is not None:
         VideoSource.check(options.video)
-    settings = config.model
     compressor = build_compressor(config.compression)
-    logger.info("loading %s", settings.path)
-    model = load_model(
-        settings.path,
-        settings.device,
-        settings.dtype,
-        settings.attn_implementation,
-        compressor,
-        device_map=settings.device_map,
-        quantization=settings.quantization,
-    )
+    logger.info("loading %s", config.model.path)
+    model = load_model_from(config.model, compressor)
     subject = ", ".join(options.images) or options.video or "nothing but text"
     logger.info("asking about %s on %s in %s", subject, model.device, model.dtype)
     return Session(model, media, config.video, config.generation)

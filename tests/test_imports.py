@@ -35,6 +35,7 @@ PUBLIC = [
     "compress_batch",
     "load_config",
     "load_model",
+    "load_model_from",
     "read_video",
 ]
 PUBLIC_COMPRESSION = [

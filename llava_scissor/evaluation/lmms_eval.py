@@ -24,7 +24,7 @@ from llava_scissor.config.messages import nearest_key
 from llava_scissor.errors import ConfigError, InputError, ScissorError
 from llava_scissor.generation import Answer, Request, ask_batch
 from llava_scissor.generation.media import Media, count_visuals
-from llava_scissor.model import Images, load_model
+from llava_scissor.model import Images, load_model_from
 from llava_scissor.model.prompt import PLACEHOLDER
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class LlavaScissor(lmms):
         self._is_strict, self._use_until = on_error == "fail", use_until
         self._warned: set[str] = set()
         compressor = build_compressor(self.config.compression)
-        self._model = load_model(**self.config.model.model_dump(), compressor=compressor)
+        self._model = load_model_from(self.config.model, compressor)
         self.device = self._model.device
 
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:

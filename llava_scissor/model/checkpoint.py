@@ -14,8 +14,9 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, Qwen2Tokenizer
 
 from llava_scissor.compression import Compressor
+from llava_scissor.config import ModelConfig
 from llava_scissor.errors import CheckpointError, InputError
-from llava_scissor.model.files import StoredWeight, list_weights, read_weights
+from llava_scissor.model.files import list_weights, read_weights
 from llava_scissor.model.geometry import Geometry
 from llava_scissor.model.layouts import read_geometry
 from llava_scissor.model.onevision import OneVision
@@ -96,6 +97,30 @@ def load_model(
     return model.requires_grad_(False).eval()
 
 
+def load_model_from(
+    config: ModelConfig, compressor: Compressor | None = None, max_memory: MaxMemory | None = None
+) -> OneVision:
+    """Load the model that the section `model` of the settings describes.
+
+    Every field of the section is an argument of `load_model` with the same name. So a field that `load_model`
+    does not know is an error here, and none is dropped.
+
+    Args:
+        config: the section.
+        compressor: as for `load_model`.
+        max_memory: as for `load_model`.
+
+    Returns:
+        The model, as `load_model` returns it.
+
+    Raises:
+        CheckpointError: as `load_model`.
+        InputError: as `load_model`.
+        MissingDependencyError: as `load_model`.
+    """
+    return load_model(**config.model_dump(), compressor=compressor, max_memory=max_memory)
+
+
 def _check_arguments(
     device: str, device_map: str | None, max_memory: MaxMemory | None, quantization: str | None
 ) -> None:
@@ -155,30 +180,6 @@ def read_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
             f"the tokenizer in {directory} lacks the ChatML tokens {TURN_START} and {TURN_END}"
         )
     return tokenizer
-
-
-def _rename(stored: dict[str, StoredWeight], geometry: Geometry) -> dict[str, StoredWeight]:
-    """Return the stored weights under this model's names, without those that are never used."""
-    blocks = geometry.vision.num_hidden_layers
-    unused = [f"vision_tower.encoder.layers.{blocks + i}." for i in range(geometry.num_unused_blocks)]
-    unused += [] if geometry.has_newline else ["image_newline"]
-    weights: dict[str, StoredWeight] = {}
-    for name, weight in stored.items():
-        ours = _our_name(name, geometry.layout)
-        if _UNUSED.fullmatch(ours) or ours.startswith(tuple(unused)):
-            continue
-        if ours in weights:
-            raise CheckpointError(f"{name} and {weights[ours].name} both stand for {ours}: remove one")
-        weights[ours] = weight
-    return weights
-
-
-def _our_name(name: str, layout: str) -> str:
-    for pattern, replacement in _NAMES[layout]:
-        match = re.fullmatch(pattern, name)
-        if match:
-            return match.expand(replacement)
-    return f"unknown.{name}"  # a name that happens to be one of ours is no part of the layout either
 
 
 def build_empty(

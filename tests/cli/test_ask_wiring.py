@@ -32,7 +32,7 @@ def room_calls(monkeypatch: pytest.MonkeyPatch) -> dict:
         monkeypatch.setattr(llava_scissor, name, module, raising=False)
 
     fake_module("compression", "build_compressor", "a compressor")
-    fake_module("model", "load_model", SimpleNamespace(device="cpu", dtype="float32"))
+    fake_module("model", "load_model_from", SimpleNamespace(device="cpu", dtype="float32"))
     sys.modules["llava_scissor.model"].Images = Images
     fake_module(
         "generation", "Session", SimpleNamespace(ask=lambda *_, **__: make_answer(), timings_s=OPENING_S)
@@ -47,10 +47,7 @@ def test_model_compressor_and_settings_are_wired(room_calls: dict, video: str) -
     model = SimpleNamespace(device="cpu", dtype="float32")
     assert room_calls == {
         "build_compressor": ((config.compression,), {}),
-        "load_model": (
-            ("here", "cpu", "auto", "auto", "a compressor"),
-            {"device_map": None, "quantization": None},
-        ),
+        "load_model_from": ((config.model, "a compressor"), {}),
         "Session": ((model, video, config.video, config.generation), {}),
     }
 

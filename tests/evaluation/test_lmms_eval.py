@@ -262,7 +262,7 @@ def test_batch_sizes_that_cannot_be_used(size, plugin) -> None:
 def test_a_process_of_several_takes_its_own_device(plugin, monkeypatch) -> None:
     processes = SimpleNamespace(process_index=1, num_processes=2, device="cuda:1")
     monkeypatch.setattr(sys.modules[PLUGIN], "Accelerator", lambda: processes)
-    monkeypatch.setattr(sys.modules[PLUGIN], "load_model", lambda **given: SimpleNamespace(**given))
+    monkeypatch.setattr(sys.modules[PLUGIN], "load_model_from", lambda config, _: config)
     model = create(plugin, device=None)
     assert (model.rank, model.world_size, model.device) == (1, 2, "cuda:1")
     with pytest.raises(InputError, match="got device=cuda:0 and 2 processes, expected no device"):

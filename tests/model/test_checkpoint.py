@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import json
 import re
 
@@ -9,9 +10,10 @@ from huggingface_hub.errors import HFValidationError, HTTPError, LocalEntryNotFo
 from safetensors.torch import load_file, save_file
 
 from llava_scissor.compression import Identity
+from llava_scissor.config import ModelConfig
 from llava_scissor.errors import CheckpointError, InputError, MissingDependencyError
 from llava_scissor.model import checkpoint as checkpoint_module
-from llava_scissor.model import layouts, load_model, placement
+from llava_scissor.model import layouts, load_model, load_model_from, placement
 from tests.model.checkpoints import (
     CONTROL,
     SMALL_TOWER,
@@ -33,6 +35,25 @@ def change_weights(directory, removed=(), **changes):
     for name in removed:
         del state[name]
     save_file(state | {name.replace("__", "."): tensor for name, tensor in changes.items()}, path)
+
+
+class TestLoadingFromSettings:
+    def test_every_field_reaches_the_loader(self, checkpoint, monkeypatch):
+        calls, compressor, loaded = [], Identity(), load_model(checkpoint, device="cpu")
+        monkeypatch.setattr(checkpoint_module, "load_model", lambda **given: calls.append(given) or loaded)
+        one_device = {"path": "p", "device": "cuda:1", "dtype": "float16", "attn_implementation": "eager"}
+        for fields in ({**one_device, "quantization": "4bit"}, {"device_map": "auto"}):
+            load_model_from(ModelConfig(**fields), compressor, {"cpu": 1})
+            left_open = {name: field.default for name, field in ModelConfig.model_fields.items()}
+            expected = {**left_open, **fields, "compressor": compressor, "max_memory": {"cpu": 1}}
+            assert calls.pop() == expected
+
+    def test_every_field_is_one_that_the_loader_takes(self):
+        assert ModelConfig.model_fields.keys() <= inspect.signature(load_model).parameters.keys()
+
+    def test_it_loads(self, checkpoint):
+        model = load_model_from(ModelConfig(path=str(checkpoint), device="cpu", dtype="bfloat16"))
+        assert model.dtype == torch.bfloat16
 
 
 class TestLoading:
