@@ -40,7 +40,7 @@ def bench_compressor(
     """Time the compressor beside the matrix products that its definition has."""
     with diagnostics(is_verbose=False, is_quiet=False):
         check_ratios([retention])
-        from llava_scissor.evaluation import compressor_bench as room  # imports torch
+        from llava_scissor.bench import compressor as room  # imports torch
         from llava_scissor.model.placement import choose_device, choose_dtype
 
         target = choose_device(device)
@@ -87,7 +87,7 @@ def bench_growth(
     """Measure how the compressor's cost grows with the video; a stopped run goes on."""
     with diagnostics(is_verbose=False, is_quiet=False):
         check_ratios([retention])
-        from llava_scissor.evaluation import growth_bench as room  # imports torch
+        from llava_scissor.bench import growth as room  # imports torch
         from llava_scissor.model.placement import choose_device
         from llava_scissor.visualization.curves import require_matplotlib
 
@@ -117,10 +117,10 @@ def bench_model(
     """Time whole answers, stage by stage, with all visual tokens and with fewer."""
     with diagnostics(is_verbose=False, is_quiet=False):
         check_ratios(retention)
+        from llava_scissor.bench import model as room
         from llava_scissor.compression import Identity, Scissor  # imports torch
         from llava_scissor.config import ScissorConfig
         from llava_scissor.demo.clips import demo_clips
-        from llava_scissor.evaluation import model_bench as room
 
         compressors: dict[str, Any] = {"all tokens": Identity()}
         for ratio in retention or (0.25, 0.1):
@@ -177,7 +177,7 @@ def _bench_row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _load(model: str, device: str, dtype: str) -> OneVision:
-    from llava_scissor.evaluation.random_model import RANDOM_SIZES, random_model
+    from llava_scissor.bench.random_model import RANDOM_SIZES, random_model
     from llava_scissor.model import load_model
     from llava_scissor.model.placement import choose_device, choose_dtype
 

@@ -75,10 +75,10 @@ def evaluate(
     """Compare methods on the same clips; a stopped run goes on."""
     with diagnostics(is_verbose=False, is_quiet=False):
         ratios = _parse_ratios(retentions)
-        from llava_scissor.evaluation import suite as room  # imports torch
-        from llava_scissor.evaluation.methods import build_methods
-        from llava_scissor.evaluation.suite_report import as_markdown, summarize_suite
         from llava_scissor.model import load_model
+        from llava_scissor.suites import suite as room  # imports torch
+        from llava_scissor.suites.methods import build_methods
+        from llava_scissor.suites.report import as_markdown, summarize_suite
         from llava_scissor.visualization.curves import require_matplotlib
 
         if use_plots:
@@ -118,7 +118,7 @@ def flops(
     """Count the multiply-accumulates of an answer, in full and as the paper counts."""
     with diagnostics(is_verbose=False, is_quiet=False):
         check_ratios(retention)
-        from llava_scissor.evaluation.flops import Workload, count_row  # imports torch
+        from llava_scissor.paper.flops import Workload, count_row  # imports torch
 
         geometry = _geometry(model)
         ratios = [1.0, *(retention or (0.25, 0.1))]
@@ -151,7 +151,7 @@ def _parse_ratios(text: str) -> list[float]:
 
 
 def _print_suite(summary: dict[str, Any]) -> None:
-    from llava_scissor.evaluation.suite_report import show_gap, show_share
+    from llava_scissor.suites.report import show_gap, show_share
 
     rows = []
     for row in summary["rows"]:
@@ -193,7 +193,7 @@ def _plot_suite(summary: dict[str, Any], folder: Path) -> None:
 
 
 def _geometry(model: str) -> Geometry:
-    from llava_scissor.evaluation.random_model import RANDOM_SIZES, geometry_of
+    from llava_scissor.bench.random_model import RANDOM_SIZES, geometry_of
     from llava_scissor.model.checkpoint import find_directory
     from llava_scissor.model.layouts import read_geometry
 

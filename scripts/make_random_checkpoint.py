@@ -14,7 +14,7 @@ from pathlib import Path
 
 def main() -> None:
     """Parse the options, draw the weights and write the directory."""
-    from llava_scissor.evaluation.random_model import RANDOM_SIZES
+    from llava_scissor.bench.random_model import RANDOM_SIZES
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--size", choices=RANDOM_SIZES, default="0.5b", help="of the language model")
@@ -26,7 +26,7 @@ def main() -> None:
     options = parser.parse_args()
     import torch
 
-    from llava_scissor.evaluation.random_model import random_model
+    from llava_scissor.bench.random_model import random_model
 
     model = random_model(options.size, torch.device("cpu"), getattr(torch, options.dtype), seed=options.seed)
     options.out.mkdir(parents=True, exist_ok=True)

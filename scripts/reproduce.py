@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from llava_scissor.errors import ScissorError
-from llava_scissor.evaluation.paper import read_table, recompute_averages, reproduce_flops, table_numbers
+from llava_scissor.paper.tables import read_table, recompute_averages, reproduce_flops, table_numbers
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "paper"
 HF_HOME = Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()
@@ -67,7 +67,7 @@ def show(number: str) -> tuple[str, list[dict]]:
 
 def reproduce(options: argparse.Namespace) -> tuple[str, list[dict]]:
     """Run an experiment, as far as it has not been, and return ours beside the paper's."""
-    from llava_scissor.evaluation.reproduction import compare, find_missing, load_experiment
+    from llava_scissor.paper.reproduction import compare, find_missing, load_experiment
 
     path = options.experiment or CONFIGS / f"table{options.table}.yaml"
     if options.table and not path.exists():

@@ -83,7 +83,7 @@ for name in blocked:
 
 import llava_scissor
 names = [module.name for module in pkgutil.walk_packages(llava_scissor.__path__, "llava_scissor.")]
-plugin = "llava_scissor.evaluation.lmms_eval"
+plugin = "llava_scissor.integrations.lmms_eval"
 names.remove(plugin)
 for name in names:
     importlib.import_module(name)

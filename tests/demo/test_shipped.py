@@ -9,9 +9,9 @@ import pytest
 from llava_scissor.compression import Identity, build_compressor
 from llava_scissor.config import CompressionConfig, GenerationConfig, VideoConfig
 from llava_scissor.demo.vocabulary import build_tokenizer
-from llava_scissor.evaluation.suite import Suite, run_suite
 from llava_scissor.generation import ask
 from llava_scissor.model import load_model
+from llava_scissor.suites.suite import Suite, run_suite
 from tests.demo.test_export import FILES
 
 MEGABYTE = 10**6

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llava_scissor.evaluation import random_model
+from llava_scissor.bench import random_model
 from llava_scissor.model import load_model
 from llava_scissor.model.inspection import inspect_checkpoint
 from scripts import make_random_checkpoint, measure_loading

@@ -1,4 +1,4 @@
-"""scripts/reproduce.py as it is typed; the runs themselves are in tests/evaluation/test_lmms_eval_harness.py."""
+"""scripts/reproduce.py as it is typed; the runs themselves are in tests/integrations/test_lmms_eval_harness.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from llava_scissor.evaluation import reproduction
+from llava_scissor.paper import reproduction
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "reproduce.py"
@@ -104,7 +104,7 @@ def harness(script, monkeypatch, tmp_path):
 
 
 def toy(tmp_path, *more: str) -> list[str]:
-    experiment = str(ROOT / "tests" / "evaluation" / "shapes_experiment.yaml")
+    experiment = str(ROOT / "tests" / "paper" / "shapes_experiment.yaml")
     return ["--experiment", experiment, "--checkpoint", "demo", "--results", str(tmp_path / "out"), *more]
 
 

@@ -1,0 +1,1 @@
+"""Stored results: read, continued and compared, without torch."""

@@ -1,0 +1,373 @@
+"""Accuracy of many compressors on the same clips: one run, resumable, every answer kept.
+
+The vision tower sees every clip once; each compressor is given the same visual tokens in turn. The questions
+about a clip share the keys and values of its kept tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from llava_scissor._version import __version__
+from llava_scissor.bench.measuring import describe_machine
+from llava_scissor.compression import CompressionResult, Compressor
+from llava_scissor.compression.baselines.random import RandomTokens
+from llava_scissor.compression.protocol import Needs, TowerState, compress_with, needs_of
+from llava_scissor.config import GenerationConfig
+from llava_scissor.demo.clips import scene_of_seed, write_clip
+from llava_scissor.demo.drawing import render
+from llava_scissor.demo.questions import Question, sample_questions
+from llava_scissor.demo.scenes import SHAPES_HARD_V1, SHAPES_V1, World
+from llava_scissor.errors import ConfigError, InputError
+from llava_scissor.generation.decoding import Reply, check_context, generate
+from llava_scissor.generation.media import EncodedMedia
+from llava_scissor.generation.pruning import prune
+from llava_scissor.generation.stopwatch import Stopwatch
+from llava_scissor.model import OneVision
+from llava_scissor.model.splice import prompt_positions
+from llava_scissor.video import preprocess_frames, read_video
+
+logger = logging.getLogger(__name__)
+
+HELD_OUT = 9_000_000
+"""First part of every held-out seed; no training seed begins with it."""
+
+_SHORT_ANSWER = GenerationConfig(max_new_tokens=8)
+_DRAWN_SIZE_PX, _DRAWN_FRAMES = 128, 8
+
+Method = tuple[str, float]
+"""Name of a compressor with its settings, and its retention ratio."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named set of held-out clips with one question of every type that applies about each.
+
+    Attributes:
+        name: with a version; clips and questions of a name never change.
+        first_clip: number of the first clip.
+        num_clips: number of clips.
+        world: what the scenes are like.
+        use_video_files: encode each clip as H.264 and read it back, instead of drawing the model's frames.
+    """
+
+    name: str
+    first_clip: int
+    num_clips: int
+    world: World = SHAPES_V1
+    use_video_files: bool = False
+
+    @property
+    def clips(self) -> range:
+        """The numbers of the clips."""
+        return range(self.first_clip, self.first_clip + self.num_clips)
+
+    def show(
+        self, clip: int, size_px: int, num_frames: int
+    ) -> tuple[UInt8[Tensor, "f h w 3"], list[Question]]:
+        """Return a clip as square frames of a model's size, and the questions, whatever that size is."""
+        seed = HELD_OUT, clip
+        scene, rng = scene_of_seed(seed, self.world)
+        frames = render(scene, rng, _DRAWN_SIZE_PX, np.linspace(0, 1, _DRAWN_FRAMES))
+        questions = sample_questions(scene, rng)  # from what the drawing left of the generator
+        if self.use_video_files:
+            with tempfile.TemporaryDirectory() as directory:
+                path = Path(directory) / "clip.mp4"
+                write_clip(*scene_of_seed(seed, self.world), path)
+                return read_video(path, num_frames).frames, questions
+        if (size_px, num_frames) != (_DRAWN_SIZE_PX, _DRAWN_FRAMES):
+            frames = render(*scene_of_seed(seed, self.world), size_px, np.linspace(0, 1, num_frames))
+        return torch.from_numpy(frames), questions
+
+
+SUITES = {
+    suite.name: suite
+    for suite in (
+        Suite("shapes-v1", 0, 400),
+        # Options of the compressor are chosen on "tune" and reported on "shapes-v1".
+        Suite("shapes-v1-tune", 10_000, 200),
+        Suite("shapes-hard-v1", 20_000, 400, SHAPES_HARD_V1),
+    )
+}
+
+
+def choose_suite(name: str, num_clips: int | None = None, use_video_files: bool = False) -> Suite:
+    """Return a suite, or its first clips.
+
+    Raises:
+        ConfigError: there is no such suite, or it has fewer clips.
+    """
+    if name not in SUITES:
+        raise ConfigError(f"--suite {name}: expected one of {', '.join(SUITES)}")
+    suite = SUITES[name]
+    if num_clips is not None and num_clips > suite.num_clips:
+        raise ConfigError(f"--clips {num_clips}: {name} has {suite.num_clips} clips")
+    return replace(suite, num_clips=num_clips or suite.num_clips, use_video_files=use_video_files)
+
+
+@dataclass(frozen=True)
+class SuiteAnswer:
+    """One answer to one question, as it is stored.
+
+    Attributes:
+        suite: name of the suite.
+        method: name of the compressor and its settings.
+        retention: retention ratio that it was given.
+        clip: number of the clip; its seed is (`HELD_OUT`, clip).
+        kind: type of the question.
+        question: its text.
+        expected: the right answer.
+        said: what the model said.
+        num_input: visual tokens of the clip.
+        num_kept: visual tokens that the model was given.
+        compression_s: seconds that the compressor took for the clip.
+        answer_s: seconds that the language model took for all questions about the clip.
+    """
+
+    suite: str
+    method: str
+    retention: float
+    clip: int
+    kind: str
+    question: str
+    expected: str
+    said: str
+    num_input: int
+    num_kept: int
+    compression_s: float
+    answer_s: float
+
+    @property
+    def place(self) -> tuple[str, float, int]:
+        """Which method and clip it belongs to."""
+        return self.method, self.retention, self.clip
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the answer is the expected one to the letter."""
+        return self.said == self.expected
+
+    def as_line(self) -> str:
+        """Return the answer as a line of JSON, which says the seed and whether it is right, too."""
+        return json.dumps({**asdict(self), "seed": [HELD_OUT, self.clip], "right": self.is_right}) + "\n"
+
+
+_FIELDS = [field.name for field in fields(SuiteAnswer)]
+
+
+def run_suite(
+    model: OneVision,
+    methods: Mapping[Method, Compressor],
+    suite: Suite,
+    results: Path,
+    cache: Path | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[SuiteAnswer]:
+    """Ask every question of a suite with every compressor.
+
+    Args:
+        model: the model under test; its own compressor is not used.
+        methods: compressors by name and retention ratio. What `RandomTokens` keeps is drawn anew for each clip.
+        suite: clips and questions.
+        results: JSON lines, one for each answer; those that are there are not asked again.
+        cache: directory in which the visual tokens are kept for later runs.
+        on_progress: called with the number of clips done and to do, over all methods.
+
+    Returns:
+        All answers of these methods, by method and clip.
+
+    Raises:
+        InputError: `results` holds something else, or a prompt does not fit into the model's context.
+    """
+    stored = read_results(results) if results.exists() else []
+    done = {a.place for a in stored if a.suite == suite.name}
+    num_all = suite.num_clips * len(methods)
+    report = on_progress or (lambda num_done, num_all: None)
+    if cache is not None:
+        weights = fingerprint(model.vision_tower, model.projector)
+        cache = cache / weights / f"{suite.name}{'-files' if suite.use_video_files else ''}"
+    fresh: list[SuiteAnswer] = []
+    results.parent.mkdir(parents=True, exist_ok=True)
+    with results.open("a", encoding="utf-8") as file:
+        for num_clips, clip in enumerate(suite.clips, 1):
+            missing = {method: c for method, c in methods.items() if (*method, clip) not in done}
+            num_done = num_clips * len(methods) - len(missing)
+            report(num_done, num_all)
+            if not missing:
+                continue
+            tokens, tower, questions = _encode(model, suite, clip, needs_of(*missing.values()), cache)
+            texts = [model.tokenize(question.text) for question in questions]
+            for method, compressor in missing.items():
+                if isinstance(compressor, RandomTokens):
+                    compressor = replace(compressor, seed=compressor.seed + clip)
+                answers = _answer(model, compressor, (tokens, tower), questions, texts)
+                fresh += [SuiteAnswer(suite.name, *method, clip, *answer) for answer in answers]
+                file.writelines(answer.as_line() for answer in fresh[-len(questions) :])
+                file.flush()
+                num_done += 1
+                report(num_done, num_all)
+    order = {method: i for i, method in enumerate(methods)}
+    mine = [
+        answer
+        for answer in [*stored, *fresh]
+        if answer.suite == suite.name
+        and (answer.method, answer.retention) in order
+        and answer.clip in suite.clips
+    ]
+    return sorted(mine, key=lambda a: (order[a.method, a.retention], a.clip))
+
+
+def read_results(path: Path) -> list[SuiteAnswer]:
+    """Read stored answers.
+
+    After an interruption in the middle of a line, that line and the others about the same clip are taken out
+    of the file, so that the clip is asked about again.
+
+    Raises:
+        InputError: a line is not such an answer.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    is_cut = bool(lines) and not lines[-1].endswith("\n")
+    try:
+        rows = [json.loads(line) for line in lines[: len(lines) - is_cut]]
+        answers = [SuiteAnswer(**{name: row[name] for name in _FIELDS}) for row in rows]
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path} is not a file of answers: {error}; give another one") from error
+    if is_cut:
+        logger.warning("%s ends in the middle of a line: its last clip is asked about again", path)
+        last = answers[-1].place if answers else None
+        while answers and answers[-1].place == last:
+            answers.pop()
+        path.write_text("".join(lines[: len(answers)]), encoding="utf-8")
+    return answers
+
+
+def fingerprint(*parts: nn.Module) -> str:
+    """Return a name for weights and their number format: other weights have another one."""
+    digest = hashlib.sha256()
+    for part in parts:
+        for parameter in part.parameters():
+            digest.update(str(parameter.dtype).encode())
+            digest.update(parameter.detach().cpu().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def describe_run(name: str, model: OneVision, suite: Suite) -> dict[str, Any]:
+    """Return what the answers to a question depend on, besides the compressor, and the machine."""
+    return {
+        "suite": suite.name,
+        "seeds": [HELD_OUT, suite.first_clip],
+        "video_files": suite.use_video_files,
+        "model": name,
+        "weights": fingerprint(model),
+        "version": __version__,
+        "machine": describe_machine(model.device),
+    }
+
+
+def check_settings(path: Path, settings: dict[str, Any]) -> None:
+    """Store what the answers of a folder depend on; where that is stored already, compare.
+
+    Raises:
+        InputError: the answers that are there were given under other settings.
+    """
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        return
+    try:
+        there = json.loads(path.read_text(encoding="utf-8"))
+        differing = [
+            f"{k} {there.get(k)!r} there, {v!r} now" for k, v in settings.items() if there.get(k) != v
+        ]
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{path} does not hold settings: {error}; give another directory") from error
+    if differing:
+        raise InputError(
+            f"{path.parent} holds answers that were given under other settings ({'; '.join(differing)}): give "
+            "another directory, or the settings of before"
+        )
+
+
+@torch.inference_mode()
+def _answer(
+    model: OneVision,
+    compressor: Compressor,
+    video: tuple[Float[Tensor, "f p d"], TowerState],
+    questions: Sequence[Question],
+    texts: Sequence[list[list[int]]],
+) -> Iterator[tuple]:
+    """Compress once and answer all questions about a clip; yields the last fields of `SuiteAnswer`."""
+    watch = Stopwatch(model.device)
+    result = compress_with(compressor, *video)
+    watch.lap("compression")
+    places = (model.block_positions(result),)
+    media = EncodedMedia((model.append_newline(result.tokens),), compressions=(result,), places=places)
+    pruned = [prompt for ids in texts if (prompt := prune(model, ids, media, compressor))]
+    replies = [Reply(model, _SHORT_ANSWER) for _ in pruned] or _reply(model, result, texts)
+    for prompt, reply in zip(pruned, replies, strict=False):
+        deque(prompt.generate(reply), maxlen=0)
+        (result,) = prompt.media.compressions  # as many tokens for each question
+    watch.lap("answer")
+    for question, reply in zip(questions, replies, strict=True):
+        said = reply.text.whole(reply.ids)
+        numbers = (result.num_input, result.num_kept, watch.laps_s["compression"], watch.laps_s["answer"])
+        yield question.kind, question.text, question.answer, said, *numbers
+
+
+def _reply(model: OneVision, result: CompressionResult, texts: Sequence[list[list[int]]]) -> list[Reply]:
+    """Answer questions about the same visual tokens; what stands before and in them is computed once."""
+    shared = model.embed([texts[0][0], []], [model.append_newline(result.tokens)])  # (L, D)
+    rest = [model.embed([behind], []) for _, behind in texts]
+    block = model.block_positions(result)
+    positions = [prompt_positions([len(ids) for ids in text], [block]) for text in texts]
+    longest = 1 + max(int(each[-1]) for each in positions)
+    check_context(longest, _SHORT_ANSWER.max_new_tokens, model.geometry.context_length)
+    cache = DynamicCache(config=model.language_model.config)
+    place = positions[0][None, : len(shared)].to(shared.device)
+    model.language_model.model(
+        inputs_embeds=shared[None], position_ids=place, past_key_values=cache, use_cache=True
+    )
+    cache.batch_repeat_interleave(len(rest))
+    replies = [Reply(model, _SHORT_ANSWER) for _ in rest]
+    for _ in generate(model, rest, replies, cache, positions=[each[len(shared) :] for each in positions]):
+        pass
+    return replies
+
+
+@torch.inference_mode()
+def _encode(
+    model: OneVision, suite: Suite, clip: int, needs: Needs, cache: Path | None
+) -> tuple[Float[Tensor, "f p d"], TowerState, list[Question]]:
+    """Return a clip's visual tokens, what else is needed, and questions; all but these is cached in a file."""
+    geometry = model.geometry
+    frames, questions = suite.show(clip, geometry.image_size, geometry.default_num_frames)
+    path = None if cache is None else cache / f"{clip}.safetensors"
+    if path is not None and path.exists():
+        stored = load_file(path, str(model.device))
+        if {name for name, is_needed in vars(needs).items() if is_needed} <= stored.keys():
+            return stored.pop("tokens"), TowerState(**stored), questions
+    pixels = preprocess_frames(frames, geometry.image_size, geometry.image_mean, geometry.image_std)
+    tokens, tower = model.encode_video_with(pixels, needs)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        found = {"tokens": tokens, **{name: v for name, v in vars(tower).items() if v is not None}}
+        save_file({name: value.cpu().contiguous() for name, value in found.items()}, partial)
+        partial.replace(path)
+    return tokens, tower, questions

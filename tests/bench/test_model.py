@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from llava_scissor.bench import model as model_bench
+from llava_scissor.bench import random_model
+from llava_scissor.bench.model import ModelBench, bench_model
+from llava_scissor.compression import Identity, Scissor
+from llava_scissor.config import ScissorConfig
+from llava_scissor.demo.clips import demo_clips
+from llava_scissor.errors import InputError, VideoError
+from llava_scissor.model import load_model
+
+STAGES = {"decode", "preprocess", "vision_tower", "compression", "prefill", "generate", "total"}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model("demo", device="cpu")
+
+
+@pytest.fixture
+def video() -> str:
+    return str(demo_clips()[0].path)
+
+
+def test_a_row_for_each_compressor(model, video) -> None:
+    own = model.compressor
+    compressors = {"all": Identity(), "scissor": Scissor(ScissorConfig(retention_ratio=0.1))}
+    report = bench_model(model, compressors, video, ModelBench(num_frames=4, num_repeats=2))
+    full, compressed = report["rows"]
+    assert (full["name"], compressed["name"]) == ("all", "scissor")
+    assert full["tokens"] == {"input": 256, "kept": 256}
+    assert compressed["tokens"] == {"input": 256, "kept": 25}
+    assert full["num_prompt_tokens"] - compressed["num_prompt_tokens"] == 256 - 25
+    for row in report["rows"]:
+        assert set(row["stages"]) == STAGES
+        assert all(timing["num_repeats"] == 2 for timing in row["stages"].values())
+        ratio = row["stages"]["total"]["p50_s"] / full["stages"]["total"]["p50_s"]
+        assert row["total_ratio"] == pytest.approx(ratio)
+    assert json.loads(json.dumps(report)) == report
+    assert model.compressor is own
+
+
+def test_compressors_take_turns_and_warm_up_is_not_counted(model, video, monkeypatch) -> None:
+    asked, real_ask = [], model_bench.ask
+
+    def ask(model, *rest):
+        asked.append(model.compressor)
+        return real_ask(model, *rest)
+
+    monkeypatch.setattr(model_bench, "ask", ask)
+    one, other = Identity(), Identity()
+    bench = ModelBench(num_frames=1, max_new_tokens=1, num_repeats=2, num_warm_up=1)
+    report = bench_model(model, {"one": one, "other": other}, video, bench)
+    assert asked == [one, other] * 4  # warm-up, two timed runs, one for the memory
+    assert report["rows"][0]["stages"]["total"]["num_repeats"] == 2
+    assert report["rows"][0]["per_token"] is None, "one token has no second one to time"
+
+
+def test_the_compressor_is_given_back_after_an_error(model) -> None:
+    own = model.compressor
+    with pytest.raises(VideoError, match="nowhere"):
+        bench_model(model, {"all": Identity()}, "nowhere.mp4", ModelBench())
+    assert model.compressor is own
+
+
+def test_random_weights_of_a_named_size(monkeypatch, video) -> None:
+    small = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+    monkeypatch.setattr(random_model, "_TOWER", {**random_model._TOWER, **small, "image_size": 56})
+    tiny = {**random_model._LANGUAGE["0.5b"], **small, "vocab_size": 100}
+    monkeypatch.setitem(random_model._LANGUAGE, "0.5b", tiny)
+    cpu = torch.device("cpu")
+    built = random_model.random_model("0.5b", cpu, torch.float32, seed=3)
+    again = random_model.random_model("0.5b", cpu, torch.float32, seed=3)
+    for (name, one), other in zip(built.named_parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other), name
+        assert one.isfinite().all()
+        assert not one.requires_grad
+    assert built.language_model.lm_head.weight is built.language_model.get_input_embeddings().weight
+    report = bench_model(built, {"all": Identity()}, video, ModelBench(num_frames=2, num_repeats=1))
+    assert report["rows"][0]["tokens"]["input"] == 2 * 2 * 2
+
+
+@pytest.mark.parametrize(
+    ("size", "billions"), [("0.5b", 0.89), ("7b", 8.03)]
+)  # as published: 0.9 and 8.0 billion, tower included
+def test_the_named_sizes_are_those_of_the_published_models(size: str, billions: float) -> None:
+    with torch.device("meta"):
+        model = random_model.OneVision(random_model.geometry_of(size), random_model.build_tokenizer())
+    assert sum(p.numel() for p in model.parameters()) / 1e9 == pytest.approx(billions, abs=0.005)
+
+
+def test_an_unknown_size_is_refused() -> None:
+    with pytest.raises(InputError, match=r"random model '3b': expected 0\.5b or 7b"):
+        random_model.random_model("3b", torch.device("cpu"), torch.float32)
