@@ -40,11 +40,10 @@ def visualize(
         from llava_scissor.compression import build_compressor  # imports torch
         from llava_scissor.generation.media import encode_media
         from llava_scissor.generation.stopwatch import Stopwatch
-        from llava_scissor.model import load_model
+        from llava_scissor.model import load_model_from
         from llava_scissor.visualization import write_report
 
-        model = load_model(settings.model.path, settings.model.device, settings.model.dtype)
-        model.compressor = build_compressor(settings.compression)
+        model = load_model_from(settings.model, build_compressor(settings.compression))
         seen = encode_media(model, video, settings.video, Stopwatch(model.device))
         write_report(seen.clip, seen.compressions[0], out)
         for name in ("sheet.png", "components.mp4", "sizes.png", "stats.json"):

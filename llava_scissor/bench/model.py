@@ -40,7 +40,7 @@ def bench_model(
     """Ask the same question again and again, the compressors taking turns.
 
     Args:
-        model: whose compressor is exchanged, and given back at the end.
+        model: the model.
         compressors: what to compare, by name; ratios are to the first of them.
         video: what is asked about.
         bench: size and number of the runs.
@@ -49,28 +49,27 @@ def bench_model(
         The machine and one row for each compressor: tokens, seconds of each stage (median and 95th
         percentile), seconds for each token after the first, total and its ratio, and peak memory.
     """
-    own = model.compressor
     answers: dict[str, list[Answer]] = {name: [] for name in compressors}
     peaks: dict[str, int | None] = {}
-    try:
-        for repeat in range(-bench.num_warm_up, bench.num_repeats):
-            for name, model.compressor in compressors.items():
-                answer = _ask(model, video, bench)
-                if repeat >= 0:
-                    answers[name].append(answer)
-        for name, model.compressor in compressors.items():
-            peaks[name] = measure_peak(partial(_ask, model, video, bench), model.device)
-    finally:
-        model.compressor = own
+    for repeat in range(-bench.num_warm_up, bench.num_repeats):
+        for name, compressor in compressors.items():
+            answer = _ask(model, compressor, video, bench)
+            if repeat >= 0:
+                answers[name].append(answer)
+    for name, compressor in compressors.items():
+        peaks[name] = measure_peak(partial(_ask, model, compressor, video, bench), model.device)
     rows = [_row(name, runs, peaks[name]) for name, runs in answers.items()]
     for row in rows:
         row["total_ratio"] = row["stages"]["total"]["p50_s"] / rows[0]["stages"]["total"]["p50_s"]
     return {**asdict(bench), "machine": describe_machine(model.device), "rows": rows}
 
 
-def _ask(model: OneVision, video: str | bytes | VideoClip, bench: ModelBench) -> Answer:
+def _ask(
+    model: OneVision, compressor: Compressor, video: str | bytes | VideoClip, bench: ModelBench
+) -> Answer:
     generation = GenerationConfig(max_new_tokens=bench.max_new_tokens)
-    return ask(model, video, _QUESTION, VideoConfig(num_frames=bench.num_frames), generation)
+    frames = VideoConfig(num_frames=bench.num_frames)
+    return ask(model, video, _QUESTION, frames, generation, compressor=compressor)
 
 
 def _row(name: str, runs: list[Answer], peak_bytes: int | None) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -72,6 +72,48 @@ class Compressor(Protocol):
                 contains NaN or infinity.
         """
         ...
+
+
+Stage = Literal["projector", "language_model"]
+"""Where a compressor takes tokens away: behind the projector, or inside the language model."""
+
+
+@runtime_checkable
+class PromptPruner(Protocol):
+    """A compressor of the stage `language_model`, which drops visual tokens after its first layers.
+
+    It is a `Compressor`, too, which keeps every token: none is dropped before the language model.
+
+    Attributes:
+        stage: `language_model`.
+        layer: number of layers that see all tokens, at least 1.
+    """
+
+    stage: ClassVar[Stage]
+
+    @property
+    def layer(self) -> int: ...  # noqa: D102
+
+    def __call__(self, tokens: Float[Tensor, "f p d"]) -> CompressionResult:
+        """Keep all tokens of one video."""
+        ...
+
+    def select(self, attention: Float[Tensor, " n"]) -> Int64[Tensor, " k"]:
+        """Choose the visual tokens that the layers after `layer` see.
+
+        Args:
+            attention: of the last token of the prompt in the last of the first layers, mean over heads, to each
+                visual token of the prompt.
+
+        Returns:
+            Their indices, ascending.
+        """
+        ...
+
+
+def stage_of(compressor: Compressor) -> Stage:
+    """Return the stage that a compressor declares; `projector` for a plain callable, which declares none."""
+    return getattr(compressor, "stage", "projector")
 
 
 @dataclass(frozen=True)

@@ -35,15 +35,14 @@ def showcase(retention_ratios: Sequence[float]) -> Iterator[ShowcaseRow]:
     Yields:
         A row as soon as its questions are answered.
     """
-    models = [
-        load_model("demo", compressor=build_compressor(CompressionConfig(retention_ratio=ratio)))
-        for ratio in retention_ratios
-    ]
+    model = load_model("demo")
+    compressors = [build_compressor(CompressionConfig(retention_ratio=ratio)) for ratio in retention_ratios]
+    short = GenerationConfig(max_new_tokens=8)
     for clip in demo_clips():
-        frames = read_video(clip.path, models[0].geometry.default_num_frames)
+        frames = read_video(clip.path, model.geometry.default_num_frames)
         for question in clip.questions:
             answers = tuple(
-                ask(model, frames, question.text, VideoConfig(), GenerationConfig(max_new_tokens=8))
-                for model in models
+                ask(model, frames, question.text, VideoConfig(), short, compressor=compressor)
+                for compressor in compressors
             )
             yield ShowcaseRow(clip.path.name, question, answers)

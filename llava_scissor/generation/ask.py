@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import DynamicCache
 
+from llava_scissor.compression import Compressor
 from llava_scissor.config import GenerationConfig, VideoConfig
 from llava_scissor.errors import InputError
 from llava_scissor.generation.answer import Answer, build_answer
@@ -29,17 +30,22 @@ def ask(
     generation_config: GenerationConfig | None = None,
     on_text: OnText | None = None,
     history: Sequence[Turn] = (),
+    *,
+    compressor: Compressor | None = None,
+    system: str | None = None,
 ) -> Answer:
     """Ask one question about one video, about images, or about nothing but text.
 
     Args:
-        model: the model, which brings its compressor.
+        model: the model. Several threads may ask it at the same time.
         media: a video as path, content of a file, or frames that were already read; `Images(...)`; or None.
         question: what to ask; not blank, without control tokens.
         video_config: how to take frames; for a clip that was already read only `resize` matters.
         generation_config: how to write the answer.
         on_text: called with each piece of the answer as it is written; the pieces add up to the answer.
         history: earlier turns of the conversation, oldest first; `Answer.history` of the turn before.
+        compressor: what reduces the visual tokens; None for that of the model.
+        system: the system prompt, a text as a question is; None for the one that the checkpoint was trained with.
 
     Returns:
         The answer with its history.
@@ -51,8 +57,9 @@ def ask(
         MissingDependencyError: the decoder is not installed.
     """
     num_visuals = count_visuals(media)
-    text_ids = model.tokenize(question, num_visuals, history)  # before the work, for the sake of who mistyped
-    session = Session(model, media, video_config, generation_config)
+    # Before the work, so that who mistyped need not wait for the error.
+    text_ids = model.tokenize(question, num_visuals, history, system)
+    session = Session(model, media, video_config, generation_config, compressor=compressor, system=system)
     answer = _finish(session._write(text_ids, question, history, None), on_text)
     laps_s = {**session.timings_s, **answer.timings_s}
     del laps_s["total"]
@@ -80,14 +87,19 @@ class Session:
         media: Media = None,
         video_config: VideoConfig | None = None,
         generation_config: GenerationConfig | None = None,
+        *,
+        compressor: Compressor | None = None,
+        system: str | None = None,
     ) -> None:
         """Look at a video, at images, or at nothing.
 
         Args:
-            model: the model, which brings its compressor.
+            model: the model.
             media: as for `ask`.
             video_config: how to take frames.
             generation_config: how to write answers, for questions that come without settings of their own.
+            compressor: what reduces the visual tokens; None for that of the model.
+            system: the system prompt of all questions; None for the one that the checkpoint was trained with.
 
         Raises:
             ImageError: an image cannot be read.
@@ -95,7 +107,9 @@ class Session:
             MissingDependencyError: the decoder is not installed.
         """
         watch = Stopwatch(model.device)
-        self.media = encode_media(model, media, video_config or VideoConfig(), watch)
+        self._compressor = model.compressor if compressor is None else compressor
+        self._system = system
+        self.media = encode_media(model, media, video_config or VideoConfig(), watch, self._compressor)
         self.timings_s = {**watch.laps_s, "total": sum(watch.laps_s.values())}
         self._model = model
         self._config = generation_config or GenerationConfig()
@@ -132,7 +146,7 @@ class Session:
         Raises:
             InputError: as for `ask`, at the first piece; or another question was asked before the last piece.
         """
-        text_ids = self._model.tokenize(question, len(self.media.visuals), history)
+        text_ids = self._model.tokenize(question, len(self.media.visuals), history, self._system)
         return self._write(text_ids, question, history, generation_config)
 
     def close(self) -> None:
@@ -162,7 +176,7 @@ class Session:
         check_context(int(positions[-1]) + 1, config.max_new_tokens, self._model.geometry.context_length)
         watch = Stopwatch(self._model.device)
         reply = self._reply = Reply(self._model, config)
-        pruned = prune(self._model, text_ids, self.media)
+        pruned = prune(self._model, text_ids, self.media, self._compressor)
         prompt = pruned.prompt if pruned else self._embed_new(text_ids)  # (L, D)
         new = positions[len(positions) - len(prompt) :]
         plain = generate(self._model, [prompt], [reply], self._cache, watch, [new])

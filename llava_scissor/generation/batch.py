@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from llava_scissor.compression import Compressor
 from llava_scissor.config import GenerationConfig, VideoConfig
 from llava_scissor.errors import ScissorError
 from llava_scissor.generation.answer import Answer, build_answer
@@ -27,12 +28,16 @@ class Request:
         question: what to ask.
         history: earlier turns of the conversation, oldest first.
         generation_config: how to write this answer; None for the settings of the batch.
+        compressor: what reduces the visual tokens; None for that of the batch.
+        system: the system prompt; None for the one that the checkpoint was trained with.
     """
 
     media: Media
     question: str
     history: tuple[Turn, ...] = ()
     generation_config: GenerationConfig | None = None
+    compressor: Compressor | None = None
+    system: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +59,8 @@ def ask_batch(
     video_config: VideoConfig | None = None,
     generation_config: GenerationConfig | None = None,
     on_text: Callable[[int, str], None] | None = None,
+    *,
+    compressor: Compressor | None = None,
 ) -> list[Answer | ScissorError]:
     """Ask many questions; the language model works on all of them at once.
 
@@ -62,11 +69,13 @@ def ask_batch(
     each answer has its own settings, random draw and end.
 
     Args:
-        model: the model, which brings its compressor.
+        model: the model.
         requests: what to ask; the batch is as large as there are requests.
         video_config: how to take frames, for all videos.
         generation_config: how to write answers, for requests without settings of their own.
         on_text: called with the number of the request and each new piece of its answer.
+        compressor: what reduces visual tokens, for requests without one of their own; None for that of the
+            model.
 
     Returns:
         In the order of the requests, its `Answer`, or the error that `ask` would have raised for it: a video
@@ -79,7 +88,7 @@ def ask_batch(
     outcomes: list[Answer | ScissorError | _Prepared] = []
     for request in requests:
         try:
-            outcomes.append(_prepare(model, request, video_config or VideoConfig(), config))
+            outcomes.append(_prepare(model, request, video_config or VideoConfig(), config, compressor))
         except ScissorError as error:
             outcomes.append(error)
     places = [i for i, outcome in enumerate(outcomes) if isinstance(outcome, _Prepared)]
@@ -103,13 +112,19 @@ def ask_batch(
 
 
 def _prepare(
-    model: OneVision, request: Request, video_config: VideoConfig, config: GenerationConfig
+    model: OneVision,
+    request: Request,
+    video_config: VideoConfig,
+    config: GenerationConfig,
+    compressor: Compressor | None,
 ) -> _Prepared:
     watch = Stopwatch(model.device)
     config = request.generation_config or config
-    text_ids = model.tokenize(request.question, count_visuals(request.media), request.history)
-    media = encode_media(model, request.media, video_config, watch)
-    pruned = prune(model, text_ids, media)
+    compressor = compressor if request.compressor is None else request.compressor
+    num_visuals = count_visuals(request.media)
+    text_ids = model.tokenize(request.question, num_visuals, request.history, request.system)
+    media = encode_media(model, request.media, video_config, watch, compressor)
+    pruned = prune(model, text_ids, media, compressor)
     inputs_embeds = pruned.prompt if pruned else model.embed(text_ids, media.visuals)  # (L, D)
     positions = media.positions(text_ids)
     check_context(int(positions[-1]) + 1, config.max_new_tokens, model.geometry.context_length)

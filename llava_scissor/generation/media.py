@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from llava_scissor.compression import CompressionResult
-from llava_scissor.compression.protocol import Needs
+from llava_scissor.compression import CompressionResult, Compressor
+from llava_scissor.compression.protocol import Needs, TowerState, needs_of
 from llava_scissor.config import VideoConfig
 from llava_scissor.errors import CheckpointError, InputError
 from llava_scissor.generation.stopwatch import Stopwatch
@@ -51,8 +51,21 @@ def count_visuals(media: Media) -> int:
     return 0 if media is None else len(media) if isinstance(media, Images) else 1
 
 
-def encode_media(model: OneVision, media: Media, config: VideoConfig, watch: Stopwatch) -> EncodedMedia:
-    """Turn a video or images into visual blocks; laps `decode`, `preprocess`, `vision_tower`, `compression`.
+def encode_media(
+    model: OneVision,
+    media: Media,
+    config: VideoConfig,
+    watch: Stopwatch,
+    compressor: Compressor | None = None,
+) -> EncodedMedia:
+    """Turn a video or images into visual blocks.
+
+    Args:
+        model: the model.
+        media: a video, images, or None.
+        config: how to take frames of a video.
+        watch: gets the laps `decode`, `preprocess`, `vision_tower` and `compression`.
+        compressor: what reduces the visual tokens; None for that of the model.
 
     Raises:
         InputError: `media` is of another type.
@@ -61,20 +74,44 @@ def encode_media(model: OneVision, media: Media, config: VideoConfig, watch: Sto
         VideoError: the video cannot be read.
         MissingDependencyError: the decoder is not installed.
     """
+    compressor = model.compressor if compressor is None else compressor
     if media is None:
         return EncodedMedia()
     if isinstance(media, Images):
-        return _encode_images(model, media, watch)
+        return _encode_images(model, media, watch, compressor)
     if isinstance(media, (str, Path, bytes, VideoClip)):
-        return _encode_video(model, media, config, watch)
+        return _encode_video(model, media, config, watch, compressor)
     raise InputError(
         "expected a video (path, bytes or VideoClip), Images(...) or None for text only, "
         f"got {type(media).__name__}"
     )
 
 
+def encode_tokens(
+    model: OneVision,
+    tokens: Float[Tensor, "f p d"],
+    tower: TowerState,
+    compressor: Compressor | None = None,
+) -> EncodedMedia:
+    """Turn the visual tokens of a video into a visual block.
+
+    Args:
+        model: the model that made the tokens.
+        tokens: from `OneVision.encode_video_with` (F, P, D).
+        tower: what that returned beside them.
+        compressor: what reduces the tokens; None for that of the model.
+    """
+    compression = model.compress(tokens, tower, compressor)  # .tokens (K, D)
+    visual = model.append_newline(compression.tokens)  # (K + 1, D)
+    return EncodedMedia((visual,), compressions=(compression,), places=(model.block_positions(compression),))
+
+
 def _encode_video(
-    model: OneVision, video: str | Path | bytes | VideoClip, config: VideoConfig, watch: Stopwatch
+    model: OneVision,
+    video: str | Path | bytes | VideoClip,
+    config: VideoConfig,
+    watch: Stopwatch,
+    compressor: Compressor,
 ) -> EncodedMedia:
     geometry = model.geometry
     clip = _read(video, config, geometry.default_num_frames)
@@ -83,22 +120,22 @@ def _encode_video(
         clip.frames, geometry.image_size, geometry.image_mean, geometry.image_std, config.resize
     )  # (F, 3, S, S)
     watch.lap("preprocess")
-    tokens, tower = model.encode_video_with(pixel_values)  # (F, P, D)
+    tokens, tower = model.encode_video_with(pixel_values, needs_of(compressor))  # (F, P, D)
     watch.lap("vision_tower")
-    compression = model.compress(tokens, tower)  # .tokens (K, D)
+    encoded = encode_tokens(model, tokens, tower, compressor)
     watch.lap("compression")
-    visual = model.append_newline(compression.tokens)  # (K + 1, D)
-    places = (model.block_positions(compression),)
-    return EncodedMedia((visual,), clip=clip, compressions=(compression,), places=places)
+    return replace(encoded, clip=clip)
 
 
-def _encode_images(model: OneVision, images: Images, watch: Stopwatch) -> EncodedMedia:
+def _encode_images(
+    model: OneVision, images: Images, watch: Stopwatch, compressor: Compressor
+) -> EncodedMedia:
     pictures = images.read()  # each (H, W, 3)
     sizes = tuple((picture.shape[0], picture.shape[1]) for picture in pictures)
     watch.lap("decode")
     views = preprocess_images(model.geometry, pictures)  # each (T, 3, S, S)
     watch.lap("preprocess")
-    needs = None if images.compress else Needs()
+    needs = needs_of(compressor) if images.compress else Needs()
     encoded = [model.encode_image_with(pixel_values, needs) for pixel_values in views]
     watch.lap("vision_tower")
     if not images.compress:
@@ -106,7 +143,7 @@ def _encode_images(model: OneVision, images: Images, watch: Stopwatch) -> Encode
         visuals = [model.join_views(p, *size) for p, size in zip(patches, sizes, strict=True)]
         places = tuple(torch.arange(len(visual) + 1) for visual in visuals)
         return EncodedMedia(tuple(visuals), image_sizes=sizes, places=places)
-    compressions = tuple(model.compress(*one) for one in encoded)  # a view counts as a frame
+    compressions = tuple(model.compress(*one, compressor) for one in encoded)  # a view counts as a frame
     watch.lap("compression")
     visuals = tuple(model.append_newline(compression.tokens) for compression in compressions)
     places = tuple(model.block_positions(compression) for compression in compressions)

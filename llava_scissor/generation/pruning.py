@@ -13,8 +13,8 @@ from transformers.masking_utils import create_causal_mask
 from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
 
 from llava_scissor.compression import Compressor
-from llava_scissor.compression.baselines.fastv import FastV
 from llava_scissor.compression.baselines.selection import select
+from llava_scissor.compression.protocol import PromptPruner, stage_of
 from llava_scissor.errors import InputError
 from llava_scissor.generation.decoding import Reply
 from llava_scissor.generation.media import EncodedMedia
@@ -25,8 +25,8 @@ from llava_scissor.model import OneVision
 class PrunedPrompt:
     """A prompt of which the language model drops visual tokens on its way through the layers.
 
-    Layers before `FastV.layer` hold keys and values of the whole prompt, the others of what is kept. Kept tokens
-    stay at their original positions, and the answer goes on behind the whole prompt.
+    The first `layer` layers of the pruner hold keys and values of the whole prompt, the others of what is kept.
+    Kept tokens stay at their original positions, and the answer goes on behind the whole prompt.
 
     Attributes:
         prompt: embeddings of the whole prompt (L, D).
@@ -35,31 +35,31 @@ class PrunedPrompt:
     """
 
     def __init__(
-        self, model: OneVision, text_ids: list[list[int]], media: EncodedMedia, fastv: FastV
+        self, model: OneVision, text_ids: list[list[int]], media: EncodedMedia, pruner: PromptPruner
     ) -> None:
         config = model.language_model.config
         num_layers, is_full = config.num_hidden_layers, "sliding_attention" not in config.layer_types
-        if not 0 < fastv.layer < num_layers or not is_full or hasattr(model.language_model, "hf_device_map"):
+        if not 0 < pruner.layer < num_layers or not is_full or hasattr(model.language_model, "hf_device_map"):
             raise InputError(
-                f"FastV drops tokens after {fastv.layer} of {num_layers} layers: expected 1 to {num_layers - 1}, "
-                "a language model with full attention in every layer, and no device_map"
+                f"{type(pruner).__name__} drops tokens after {pruner.layer} of {num_layers} layers: expected 1 "
+                f"to {num_layers - 1}, a language model with full attention in every layer, and no device_map"
             )
         self.prompt = model.embed(text_ids, media.visuals)
         self.media = media
         self.cache = DynamicCache(config=config)
-        self._fastv = fastv
+        self._pruner = pruner
         self._model = model.language_model
         self._visual = _visual_positions(text_ids, media).to(self.prompt.device)
 
     @torch.no_grad()
     def prefill(self) -> Float[Tensor, "1 v"]:
         """Read the prompt; returns the logits of the first token of the answer."""
-        layers, first = self._model.model.layers, self._fastv.layer
+        layers, first = self._model.model.layers, self._pruner.layer
         positions = torch.arange(len(self.prompt), device=self.prompt.device)
         before = self._run(layers[: first - 1], self.prompt[None], positions)
         hidden = self._run(layers[first - 1 : first], before, positions)
         attention = self._attention_of_last(layers[first - 1], before[:, -1:], positions[-1:])
-        kept = self._fastv.select(attention[self._visual])
+        kept = self._pruner.select(attention[self._visual])
         stays = torch.ones_like(positions, dtype=torch.bool)
         stays[self._visual] = False
         stays[self._visual[kept]] = True
@@ -113,7 +113,7 @@ class PrunedPrompt:
 
 
 def prune(
-    model: OneVision, text_ids: list[list[int]], media: EncodedMedia, compressor: Compressor | None = None
+    model: OneVision, text_ids: list[list[int]], media: EncodedMedia, compressor: Compressor | None
 ) -> PrunedPrompt | None:
     """Return the prompt for a language model that drops visual tokens; None if there is nothing to drop.
 
@@ -126,9 +126,10 @@ def prune(
     Raises:
         InputError: the language model cannot drop tokens where the compressor asks for it.
     """
-    fastv = compressor or model.compressor
-    is_pruned = isinstance(fastv, FastV) and media.compressions
-    return PrunedPrompt(model, text_ids, media, fastv) if is_pruned else None
+    compressor = model.compressor if compressor is None else compressor
+    if stage_of(compressor) != "language_model" or not media.compressions:
+        return None
+    return PrunedPrompt(model, text_ids, media, compressor)
 
 
 def _visual_positions(text_ids: list[list[int]], media: EncodedMedia) -> Int64[Tensor, " n"]:

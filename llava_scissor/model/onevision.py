@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM, SiglipVisionModel
 
 from llava_scissor.compression import CompressionResult, Compressor, Identity
-from llava_scissor.compression.baselines.fastv import FastV
-from llava_scissor.compression.protocol import Needs, TowerState, compress_with, needs_of
+from llava_scissor.compression.protocol import Needs, TowerState, compress_with, needs_of, stage_of
 from llava_scissor.errors import InputError
 from llava_scissor.model.geometry import Geometry
 from llava_scissor.model.image_tiles import choose_grid, join_tiles
@@ -49,7 +48,7 @@ class OneVision(nn.Module):
         geometry: sizes and choices of the checkpoint.
         tokenizer: the checkpoint's tokenizer.
         num_token_ids: how many ids, from 0, the tokenizer has a text for; the embedding may have more rows.
-        compressor: called at one place, `compress`.
+        compressor: what requests use that bring none of their own. `compress` is the only place that calls it.
     """
 
     def __init__(
@@ -144,9 +143,10 @@ class OneVision(nn.Module):
 
         Args:
             pixel_values: as for `encode_video`.
-            needs: None for those of the model's compressor.
+            needs: `needs_of` the compressor that gets the tokens; None for that of the model.
         """
-        with watch_last_block(self.vision_tower, needs or needs_of(self.compressor)) as states:
+        needs = needs_of(self.compressor) if needs is None else needs
+        with watch_last_block(self.vision_tower, needs) as states:
             tokens = self.encode_video(pixel_values)
         return tokens, pool_states(states, self.geometry.pool_stride)
 
@@ -154,18 +154,25 @@ class OneVision(nn.Module):
         self, pixel_values: Float[Tensor, "t c h w"], needs: Needs | None = None
     ) -> tuple[Float[Tensor, "t n d"], TowerState]:
         """Return `encode_image`, and of the vision tower what is needed; see `encode_video_with`."""
-        with watch_last_block(self.vision_tower, needs or needs_of(self.compressor)) as states:
+        needs = needs_of(self.compressor) if needs is None else needs
+        with watch_last_block(self.vision_tower, needs) as states:
             patches = self.encode_image(pixel_values)
         return patches, pool_states(states, stride=1)
 
-    def compress(self, tokens: Float[Tensor, "f p d"], tower: TowerState | None = None) -> CompressionResult:
-        """Reduce the visual tokens of one video; the only place where the compressor is called.
+    def compress(
+        self,
+        tokens: Float[Tensor, "f p d"],
+        tower: TowerState | None = None,
+        compressor: Compressor | None = None,
+    ) -> CompressionResult:
+        """Reduce the visual tokens of one video; the only place where a compressor is called.
 
         Args:
             tokens: (F, P, D).
             tower: what the compressor needs besides, from `encode_video_with`.
+            compressor: None for that of the model.
         """
-        return compress_with(self.compressor, tokens, tower)
+        return compress_with(self.compressor if compressor is None else compressor, tokens, tower)
 
     def append_newline(self, tokens: Float[Tensor, "k d"]) -> Float[Tensor, "_ d"]:
         """Return the visual block of a video: its kept tokens, and the newline if the checkpoint has one."""
@@ -181,20 +188,27 @@ class OneVision(nn.Module):
         behind = result.num_input + torch.arange(1 + self.geometry.use_newline)
         return torch.cat([result.positions.cpu(), behind])
 
-    def tokenize(self, question: str, num_visuals: int = 1, history: Sequence[Turn] = ()) -> list[list[int]]:
+    def tokenize(
+        self, question: str, num_visuals: int = 1, history: Sequence[Turn] = (), system: str | None = None
+    ) -> list[list[int]]:
         """Return the token ids of the prompt's texts before, between and behind the visual blocks.
 
         Args:
             question: the question to answer now.
             num_visuals: 1 for a video, the number of images, 0 for text only.
             history: earlier turns of the conversation, oldest first.
+            system: the system prompt; None for the one that the checkpoint was trained with.
 
         Raises:
-            InputError: a question is blank, or it or an earlier answer contains a control token.
+            InputError: a question or the system prompt is blank, or one of the texts contains a control token.
         """
+        if system is None:
+            system = self.geometry.system_prompt
+        else:
+            check_question(system, self.tokenizer, "system prompt")
         check_question(question, self.tokenizer)
         check_history(history, self.tokenizer)
-        prompt = build_prompt(question, self.geometry.system_prompt, num_visuals, history)
+        prompt = build_prompt(question, system, num_visuals, history)
         return tokenize_prompt(prompt, self.tokenizer)
 
     def embed_prompt(self, text_ids: list[list[int]], tokens: Float[Tensor, "k d"]) -> Float[Tensor, "l d"]:
@@ -222,11 +236,12 @@ class OneVision(nn.Module):
         """Run the whole way of the data once; returns the logits at every position of the prompt.
 
         Raises:
-            InputError: the compressor is `FastV`, which leaves some positions without logits.
+            InputError: the compressor works inside the language model, and leaves positions without logits.
         """
-        if isinstance(self.compressor, FastV):
+        if stage_of(self.compressor) == "language_model":
             raise InputError(
-                "FastV drops positions inside the language model: call `ask` in place of the model"
+                f"{type(self.compressor).__name__} drops positions inside the language model: call `ask` in "
+                "place of the model"
             )
         tokens, tower = self.encode_video_with(pixel_values)  # (F, P, D)
         kept = self.compress(tokens, tower)  # .tokens (K, D)

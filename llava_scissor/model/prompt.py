@@ -55,8 +55,10 @@ def tokenize_prompt(prompt: str, tokenizer: PreTrainedTokenizerBase) -> list[lis
     return [tokenizer(text, add_special_tokens=False).input_ids for text in prompt.split(PLACEHOLDER)]
 
 
-def check_question(question: object, tokenizer: PreTrainedTokenizerBase) -> None:
+def check_question(question: object, tokenizer: PreTrainedTokenizerBase, noun: str = "question") -> None:
     """Refuse a question that cannot be asked, and name on the log the words that the tokenizer does not know.
+
+    A system prompt is checked in the same way; `noun` says in the messages which of the two it is.
 
     Whatever the tokenizer reads as a control token, such as `<|im_end|>`, would end the user's turn, and the
     placeholder `<image>` would ask for another video. Both are refused rather than taken as plain text, so
@@ -66,11 +68,11 @@ def check_question(question: object, tokenizer: PreTrainedTokenizerBase) -> None
         InputError: the question is not a string, is blank, is not valid Unicode or has such a token.
     """
     if not isinstance(question, str) or not question.strip():
-        raise InputError(f"a question must be a text that is not blank, got {question!r}")
-    unknown = _check_text("question", question, tokenizer)
+        raise InputError(f"a {noun} must be a text that is not blank, got {question!r}")
+    unknown = _check_text(noun, question, tokenizer)
     if unknown:
         words = ", ".join(repr(word) for word in unknown)
-        logger.warning("the model's tokenizer does not know these words of the question: %s", words)
+        logger.warning("the model's tokenizer does not know these words of the %s: %s", noun, words)
 
 
 def check_history(history: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> None:

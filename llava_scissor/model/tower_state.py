@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,7 +20,8 @@ from llava_scissor.model.pooling import pool_frames
 def watch_last_block(tower: SiglipVisionModel, needs: Needs) -> Iterator[list[TowerState]]:
     """Read what is needed from the last block, beside the attention kernel that all blocks run with.
 
-    Only this block's queries and keys are computed once more.
+    Only this block's queries and keys are computed once more. What other threads run through the same tower in
+    the meantime is not read.
 
     Args:
         tower: the vision tower, without blocks behind the one whose output is used.
@@ -33,7 +35,11 @@ def watch_last_block(tower: SiglipVisionModel, needs: Needs) -> Iterator[list[To
         yield seen
         return
 
+    reader = threading.get_ident()
+
     def read(block: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        if threading.get_ident() != reader:
+            return
         hidden = keywords["hidden_states"] if "hidden_states" in keywords else arguments[0]
         queries, keys = (
             proj(hidden).unflatten(-1, (-1, block.head_dim)) for proj in (block.q_proj, block.k_proj)

@@ -27,7 +27,7 @@ from llava_scissor._version import __version__
 from llava_scissor.bench.measuring import describe_machine
 from llava_scissor.compression import CompressionResult, Compressor
 from llava_scissor.compression.baselines.random import RandomTokens
-from llava_scissor.compression.protocol import Needs, TowerState, compress_with, needs_of
+from llava_scissor.compression.protocol import Needs, TowerState, needs_of
 from llava_scissor.config import GenerationConfig
 from llava_scissor.demo.clips import scene_of_seed, write_clip
 from llava_scissor.demo.drawing import render
@@ -35,7 +35,7 @@ from llava_scissor.demo.questions import Question, sample_questions
 from llava_scissor.demo.scenes import SHAPES_HARD_V1, SHAPES_V1, World
 from llava_scissor.errors import ConfigError, InputError
 from llava_scissor.generation.decoding import Reply, check_context, generate
-from llava_scissor.generation.media import EncodedMedia
+from llava_scissor.generation.media import encode_tokens
 from llava_scissor.generation.pruning import prune
 from llava_scissor.generation.stopwatch import Stopwatch
 from llava_scissor.model import OneVision
@@ -314,10 +314,9 @@ def _answer(
 ) -> Iterator[tuple]:
     """Compress once and answer all questions about a clip; yields the last fields of `SuiteAnswer`."""
     watch = Stopwatch(model.device)
-    result = compress_with(compressor, *video)
+    media = encode_tokens(model, *video, compressor)
     watch.lap("compression")
-    places = (model.block_positions(result),)
-    media = EncodedMedia((model.append_newline(result.tokens),), compressions=(result,), places=places)
+    (result,) = media.compressions
     pruned = [prompt for ids in texts if (prompt := prune(model, ids, media, compressor))]
     replies = [Reply(model, _SHORT_ANSWER) for _ in pruned] or _reply(model, result, texts)
     for prompt, reply in zip(pruned, replies, strict=False):

@@ -60,7 +60,7 @@ def test_every_question_at_every_ratio(untrained_directory, tmp_path, monkeypatc
     monkeypatch.setattr(
         showcase_module,
         "load_model",
-        lambda _, compressor: load_model(untrained_directory, compressor=compressor),
+        lambda _: load_model(untrained_directory),
     )
     rows = list(showcase([1.0, 0.25]))
     assert [(row.clip, row.question) for row in rows] == [("clip.mp4", question) for question in QUESTIONS]

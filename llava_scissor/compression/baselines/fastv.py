@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from llava_scissor.compression.baselines.selection import top
-from llava_scissor.compression.protocol import CompressionResult, Identity, budget
+from llava_scissor.compression.protocol import CompressionResult, Identity, Stage, budget
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class FastV:
     Reference: FastV (arXiv 2403.06764).
     """
 
+    stage: ClassVar[Stage] = "language_model"
     retention_ratio: float
     layer: int = 2
 
