@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llava_scissor.compression import Compressor, Identity, Scissor, ScissorConfig, compress
-from llava_scissor.compression.protocol import budget, check_tokens, summarize
+from llava_scissor.compression.baselines.fastv import FastV
+from llava_scissor.compression.protocol import budget, check_tokens, stage_of, summarize
 from llava_scissor.errors import InputError
 from tests.compression.checks import assert_well_formed
 from tests.compression.draws import draw, gaussian
@@ -31,6 +32,12 @@ from tests.compression.draws import draw, gaussian
 def test_wrong_tensors_are_refused(tokens, got, check, unchecked_shapes):
     with pytest.raises(InputError, match=f"non-empty floating tensor .* got shape {got}; add or merge axes"):
         check(tokens)
+
+
+def test_a_compressor_says_its_stage_and_a_plain_callable_is_behind_the_projector():
+    assert stage_of(FastV(0.5)) == "language_model"
+    for compressor in (Identity(), Scissor(ScissorConfig()), lambda tokens: Identity()(tokens)):
+        assert stage_of(compressor) == "projector"
 
 
 def test_signatures_are_checked_under_test():

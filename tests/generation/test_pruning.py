@@ -23,14 +23,14 @@ PICTURE = Image.effect_noise((90, 60), 80)
 
 
 @pytest.fixture
-def read(model, clip, monkeypatch):
+def read(model, clip):
     """A function that returns the pruned prompt of a question about the clip."""
 
     def read(ratio, layer=1, media=clip, question=QUESTION) -> PrunedPrompt:
-        monkeypatch.setattr(model, "compressor", FastV(ratio, layer))
-        encoded = encode_media(model, media, VideoConfig(), Stopwatch(model.device))
+        compressor = FastV(ratio, layer)
+        encoded = encode_media(model, media, VideoConfig(), Stopwatch(model.device), compressor)
         text_ids = model.tokenize(question, len(encoded.visuals))
-        found = prune(model, text_ids, encoded)
+        found = prune(model, text_ids, encoded, compressor)
         assert found is not None
         return found
 
@@ -153,12 +153,11 @@ def test_images_share_one_budget(model, read) -> None:
     assert [len(c.assignment) for c in compressions] == [c.num_input for c in compressions]
 
 
-def test_without_anything_to_drop_nothing_changes(model, clip, monkeypatch) -> None:
+def test_without_anything_to_drop_nothing_changes(model, clip) -> None:
     encoded = encode_media(model, clip, VideoConfig(), Stopwatch(model.device))
-    assert prune(model, model.tokenize(QUESTION), encoded) is None
-    monkeypatch.setattr(model, "compressor", FastV(0.5, layer=1))
+    assert prune(model, model.tokenize(QUESTION), encoded, None) is None
     uncompressed = encode_media(model, Images(PICTURE), VideoConfig(), Stopwatch(model.device))
-    assert prune(model, model.tokenize(QUESTION), uncompressed) is None
+    assert prune(model, model.tokenize(QUESTION), uncompressed, FastV(0.5, layer=1)) is None
 
 
 @pytest.mark.parametrize("layer", [0, 2])
