@@ -9,7 +9,9 @@ from importlib import import_module
 import pytest
 
 import llava_scissor
-from llava_scissor import compression
+from llava_scissor import compression, config
+from llava_scissor.compression import baselines
+from llava_scissor.compression.registry import COMPRESSORS
 
 PUBLIC = [
     "Answer",
@@ -21,7 +23,6 @@ PUBLIC = [
     "OneVision",
     "Request",
     "Scissor",
-    "ScissorConfig",
     "ScissorError",
     "Session",
     "StreamingScissor",
@@ -49,6 +50,7 @@ PUBLIC_COMPRESSION = [
     "compress",
     "compress_batch",
 ]
+SETTINGS = [kind.__name__ for kind in config.METHODS.values()]
 OPTIONAL = [
     "beartype",
     "bitsandbytes",
@@ -106,7 +108,10 @@ def run(code: str, *arguments: str) -> str:
 
 @pytest.mark.parametrize(
     ("module", "names"),
-    [(llava_scissor, PUBLIC), (compression, PUBLIC_COMPRESSION)],
+    [
+        (llava_scissor, sorted([*PUBLIC, *baselines.__all__, *SETTINGS])),
+        (compression, PUBLIC_COMPRESSION),
+    ],
     ids=["package", "compression"],
 )
 def test_the_public_names_are_pinned(module, names: list[str]) -> None:
@@ -140,3 +145,14 @@ def test_every_module_imports_without_the_optional_packages() -> None:
     count, found = run(IMPORT_ALL_WITHOUT, *OPTIONAL).split(maxsplit=1)
     assert int(count) > 40
     assert found.strip() == "[]"
+
+
+def test_every_method_can_be_imported_by_name() -> None:
+    for settings, compressor in COMPRESSORS.items():
+        assert getattr(llava_scissor, settings.__name__) is settings
+        assert getattr(llava_scissor, compressor.__name__) is compressor
+
+
+def test_a_settings_class_costs_no_torch() -> None:
+    code = "import sys; from llava_scissor import HoliTomConfig; print('torch' in sys.modules)"
+    assert run(code) == "False\n"

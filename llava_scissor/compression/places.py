@@ -43,6 +43,22 @@ def at_places(result: CompressionResult) -> CompressionResult:
     return replace(result, positions=positions)
 
 
+def keep_positions(result: CompressionResult) -> CompressionResult:
+    """Sort the kept tokens by the mean index of their components, and give it to them as their positions."""
+    number = numbers_in_order(result.component, result.num_kept)
+    order = number.argsort()
+    renumbered = torch.cat([number, number.new_tensor([-1])])  # -1 stays -1
+    in_order = replace(
+        result,
+        tokens=result.tokens[order],
+        component=renumbered[result.component],
+        assignment=renumbered[result.assignment],
+        sizes=result.sizes[order],
+        frame_span=result.frame_span[order],
+    )
+    return at_places(in_order)
+
+
 @dataclass(frozen=True)
 class AtPlaces:
     """A compressor whose kept tokens keep their places, in the order of these.
@@ -64,16 +80,4 @@ class AtPlaces:
         Raises:
             InputError: as the compressor.
         """
-        result = compress_with(self.compressor, tokens, tower)
-        number = numbers_in_order(result.component, result.num_kept)
-        order = number.argsort()
-        renumbered = torch.cat([number, number.new_tensor([-1])])  # -1 stays -1
-        in_order = replace(
-            result,
-            tokens=result.tokens[order],
-            component=renumbered[result.component],
-            assignment=renumbered[result.assignment],
-            sizes=result.sizes[order],
-            frame_span=result.frame_span[order],
-        )
-        return at_places(in_order)
+        return keep_positions(compress_with(self.compressor, tokens, tower))

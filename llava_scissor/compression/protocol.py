@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from llava_scissor.compression.indexing import count_labels
+from llava_scissor.config import NoCompressionConfig
 from llava_scissor.errors import InputError
 
 
@@ -178,6 +179,9 @@ def compress_with(
 
 class Identity:
     """The compressor that keeps every token as it is."""
+
+    def __init__(self, config: NoCompressionConfig | None = None) -> None:
+        """Take settings, of which none has an effect on the tokens."""
 
     def __call__(self, tokens: Float[Tensor, "f p d"]) -> CompressionResult:
         """Return all tokens in their order, without a copy."""

@@ -1,8 +1,9 @@
-"""From a name in a config to a compressor."""
+"""From settings to a compressor."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from llava_scissor.compression.baselines.divprune import DivPrune
 from llava_scissor.compression.baselines.fastv import FastV
@@ -18,53 +19,53 @@ from llava_scissor.compression.baselines.unified import Unified
 from llava_scissor.compression.baselines.uniform import UniformFrames, UniformTokens
 from llava_scissor.compression.baselines.vidcom2 import VidCom2
 from llava_scissor.compression.baselines.visionzip import VisionZip
-from llava_scissor.compression.places import AtPlaces
 from llava_scissor.compression.protocol import Compressor, Identity
 from llava_scissor.compression.scissor import Scissor
-from llava_scissor.config import CompressionConfig
-from llava_scissor.errors import ConfigError
+from llava_scissor.config.methods import (
+    DivPruneConfig,
+    DyCokeConfig,
+    EVSConfig,
+    FastVConfig,
+    FastVIDConfig,
+    HoliTomConfig,
+    L2NormConfig,
+    MethodConfig,
+    NoCompressionConfig,
+    PoolingConfig,
+    PruneVidConfig,
+    RandomConfig,
+    ScissorConfig,
+    ToMeConfig,
+    UnifiedConfig,
+    UniformConfig,
+    UniformFramesConfig,
+    VidCom2Config,
+    VisionZipConfig,
+)
 
-_PEERS: dict[str, Callable[[float], Compressor]] = {
-    "uniform": UniformTokens,
-    "uniform_frames": UniformFrames,
-    "pooling": Pooling,
-    "l2norm": L2Norm,
-    "tome": ToMe,
-    "dycoke": DyCoke,
-    "divprune": DivPrune,
-    "evs": EVS,
-    "vidcom2": VidCom2,
-    "prunevid": PruneVid,
-    "visionzip": VisionZip,
-    "fastvid": FastVID,
-    "holitom": HoliTom,
-    "unified": Unified,
-    "fastv": FastV,
+COMPRESSORS: dict[type[MethodConfig], Callable[[Any], Compressor]] = {
+    ScissorConfig: Scissor,
+    NoCompressionConfig: Identity,
+    RandomConfig: RandomTokens,
+    UniformConfig: UniformTokens,
+    UniformFramesConfig: UniformFrames,
+    PoolingConfig: Pooling,
+    L2NormConfig: L2Norm,
+    ToMeConfig: ToMe,
+    DyCokeConfig: DyCoke,
+    DivPruneConfig: DivPrune,
+    EVSConfig: EVS,
+    VidCom2Config: VidCom2,
+    PruneVidConfig: PruneVid,
+    VisionZipConfig: VisionZip,
+    FastVIDConfig: FastVID,
+    HoliTomConfig: HoliTom,
+    UnifiedConfig: Unified,
+    FastVConfig: FastV,
 }
-
-COMPRESSORS: dict[str, Callable[[CompressionConfig], Compressor]] = {
-    "none": lambda config: Identity(),
-    "scissor": lambda config: Scissor(config),
-    "random": lambda config: RandomTokens(_ratio(config), config.seed),
-    **{name: lambda config, kind=kind: kind(_ratio(config)) for name, kind in _PEERS.items()},
-}
+"""The compressor of each settings class."""
 
 
-def build_compressor(config: CompressionConfig) -> Compressor:
-    """Build the compressor that a config names.
-
-    Raises:
-        ConfigError: the method needs a retention ratio and the config has none.
-    """
-    compressor = COMPRESSORS[config.method](config)
-    keeps_own_places = config.method in ("scissor", "none", "fastv")
-    return AtPlaces(compressor) if config.positions == "original" and not keeps_own_places else compressor
-
-
-def _ratio(config: CompressionConfig) -> float:
-    if config.retention_ratio is None:
-        raise ConfigError(
-            f"compression.retention_ratio is required by compression.method = {config.method}, which has no "
-            f"threshold; set it to a number in (0, 1]"
-        )
-    return config.retention_ratio
+def build_compressor(config: MethodConfig) -> Compressor:
+    """Build the compressor that some settings are for."""
+    return COMPRESSORS[type(config)](config)

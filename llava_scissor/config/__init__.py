@@ -1,24 +1,61 @@
-"""Settings: one frozen model per section, read from YAML and `--set` overrides; never imports torch."""
+"""Settings: one frozen class per section and per method, read from YAML and `--set`; never imports torch."""
 
 from llava_scissor.config.loading import load_config, to_dict
-from llava_scissor.config.schema import (
+from llava_scissor.config.methods import (
+    METHODS,
     CompressionConfig,
-    Config,
-    GenerationConfig,
-    ModelConfig,
+    DivPruneConfig,
+    DyCokeConfig,
+    EVSConfig,
+    FastVConfig,
+    FastVIDConfig,
+    HoliTomConfig,
+    L2NormConfig,
+    MethodConfig,
+    NoCompressionConfig,
+    PeerConfig,
+    PoolingConfig,
+    PruneVidConfig,
+    RandomConfig,
     ScissorConfig,
-    Section,
-    VideoConfig,
+    ToMeConfig,
+    UnifiedConfig,
+    UniformConfig,
+    UniformFramesConfig,
+    VidCom2Config,
+    VisionZipConfig,
 )
+from llava_scissor.config.schema import Config, GenerationConfig, ModelConfig, VideoConfig
+from llava_scissor.config.section import Section
 
 __all__ = [
+    "METHODS",
     "CompressionConfig",
     "Config",
+    "DivPruneConfig",
+    "DyCokeConfig",
+    "EVSConfig",
+    "FastVConfig",
+    "FastVIDConfig",
     "GenerationConfig",
+    "HoliTomConfig",
+    "L2NormConfig",
+    "MethodConfig",
     "ModelConfig",
+    "NoCompressionConfig",
+    "PeerConfig",
+    "PoolingConfig",
+    "PruneVidConfig",
+    "RandomConfig",
     "ScissorConfig",
     "Section",
+    "ToMeConfig",
+    "UnifiedConfig",
+    "UniformConfig",
+    "UniformFramesConfig",
+    "VidCom2Config",
     "VideoConfig",
+    "VisionZipConfig",
     "load_config",
     "to_dict",
 ]

@@ -10,7 +10,8 @@ import yaml
 from pydantic import ValidationError
 
 from llava_scissor.config.messages import Key, config_error, nearest_key, shown
-from llava_scissor.config.schema import Config, Section
+from llava_scissor.config.schema import Config
+from llava_scissor.config.section import Section
 from llava_scissor.config.yaml_reader import explain_yaml_error, parse_yaml
 from llava_scissor.errors import ConfigError
 

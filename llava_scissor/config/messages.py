@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from llava_scissor.errors import ConfigError
 
 Key = tuple[str, ...]  # ("compression", "tau")
+TAG = "method"  # tells the sections of a union apart
 Origins = Mapping[Key, str]  # where a key was written: "demo.yaml, line 7" or "--set compression.tau=2"
 
 
@@ -49,17 +50,24 @@ def nearest_key(name: str, root: type[BaseModel]) -> str | None:
     return by_last_part[last_part] if last_part else None
 
 
-def section_of(field: FieldInfo) -> type[BaseModel] | None:
-    """Return the section that a field holds, or None for a plain value."""
-    kind = field.annotation
-    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+def sections_of(field: FieldInfo) -> tuple[type[BaseModel], ...]:
+    """Return the section classes that a field may hold: none for a plain value, several for a union."""
+    kinds = get_args(field.annotation) or (field.annotation,)
+    return tuple(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel))
+
+
+def tag_of(section: type[BaseModel]) -> str:
+    """Return the name that tells a section class of a union from the others: the default of its `method`."""
+    return section.model_fields[TAG].default
 
 
 def allowed_values(field: FieldInfo) -> str:
     """Describe in words what a field accepts, e.g. "a number above 0 and at most 1, or null"."""
-    section = section_of(field)
-    if section is not None:
-        return f"a mapping with keys of {', '.join(section.model_fields)}"
+    sections = sections_of(field)
+    if len(sections) > 1:
+        return f"a mapping with the key {TAG} and the keys of that {TAG}"
+    if sections:
+        return f"a mapping with keys of {', '.join(sections[0].model_fields)}"
     kind = _kind(field)
     if get_origin(kind) is Literal:
         text = f"one of {', '.join(get_args(kind))}"
@@ -88,8 +96,9 @@ def shown(value: object) -> str:
 def _keys_of(model: type[BaseModel]) -> list[str]:
     keys = []
     for name, field in model.model_fields.items():
-        section = section_of(field)
-        keys += [name] if section is None else [f"{name}.{key}" for key in _keys_of(section)]
+        sections = sections_of(field)
+        below = dict.fromkeys(key for section in sections for key in _keys_of(section))
+        keys += [f"{name}.{key}" for key in below] if sections else [name]
     return keys
 
 
@@ -111,17 +120,38 @@ def _bounds(field: FieldInfo) -> str:
 
 
 def _problem(details: Any, root: type[BaseModel], origins: Origins) -> str:
-    key: Key = tuple(str(part) for part in details["loc"])
-    cause = details.get("ctx", {}).get("error")
+    key, sections = _path(tuple(str(part) for part in details["loc"]), root)
+    got, cause = details["input"], details.get("ctx", {}).get("error")
     if isinstance(cause, KeyConflictError):
         return f"{' and '.join(_located((*key, name), origins) for name in cause.keys)}: {cause}"
-    section = _section_at(root, key[:-1])
+    if details["type"] == "union_tag_invalid":
+        tags = [tag_of(section) for section in sections_of(sections[-1].model_fields[key[-1]])]
+        key, got = (*key, TAG), got[TAG]
+        return (
+            f"{_located(key, origins)}: got {shown(got)}, expected one of {', '.join(tags)}{_hint(got, tags)}"
+        )
     if details["type"] in ("extra_forbidden", "invalid_key"):
-        return f"{_located(key, origins)}: {_unknown(key, section, root)}"
-    field = section.model_fields[key[-1]]
-    got = details["input"]
-    hint = _choice_hint(got, field)
+        return f"{_located(key, origins)}: {_unknown(key, sections[-1], root)}"
+    field = sections[-1].model_fields[key[-1]]
+    if details["type"] == "missing":
+        tag = f", which {TAG} '{tag_of(sections[-1])}' needs" if TAG in sections[-1].model_fields else ""
+        return f"{_located(key, origins)}: missing{tag}: expected {allowed_values(field)}"
+    choices = get_args(_kind(field)) if get_origin(_kind(field)) is Literal else field.examples or ()
+    hint = _hint(got, choices)
     return f"{_located(key, origins)}: got {shown(got)}, expected {allowed_values(field)}{hint}"
+
+
+def _path(loc: Key, root: type[BaseModel]) -> tuple[Key, list[type[BaseModel]]]:
+    """Return the key at a location, without the tags of unions, and the section of each of its parts."""
+    key, sections, parts = [], [root], iter(loc)
+    for part in parts:
+        key.append(part)
+        if part in sections[-1].model_fields:
+            choices = sections_of(sections[-1].model_fields[part])
+            tag = next(parts, None) if len(choices) > 1 else None
+            below = choices if len(choices) == 1 else [c for c in choices if tag_of(c) == tag]
+            sections += below[: len(loc) - 1]
+    return tuple(key), sections[: max(1, len(key))]
 
 
 def _located(key: Key, origins: Origins) -> str:
@@ -130,25 +160,23 @@ def _located(key: Key, origins: Origins) -> str:
     return name if origin is None else f"{name} ({origin})"
 
 
-def _section_at(root: type[BaseModel], key: Key) -> type[BaseModel]:
-    for name in key:
-        section = section_of(root.model_fields[name])
-        root = section if section is not None else root
-    return root
-
-
 def _unknown(key: Key, section: type[BaseModel], root: type[BaseModel]) -> str:
     name = key[-1]
     elsewhere = [dotted for dotted in _keys_of(root) if _last_part(dotted) == name]
-    guess = elsewhere[0] if elsewhere else nearest(name, section.model_fields) or nearest_key(name, root)
+    alike = {k: None for own in _siblings(section, key, root) for k in own.model_fields}
+    guess = elsewhere[0] if elsewhere else nearest(name, alike) or nearest_key(name, root)
     hint = f", did you mean '{guess}'?" if guess else "."
-    noun = "section" if any(section_of(field) for field in section.model_fields.values()) else "key"
+    noun = "section" if any(sections_of(field) for field in section.model_fields.values()) else "key"
     where = f" of {'.'.join(key[:-1])}" if len(key) > 1 else ""
     return f"unknown {noun}{hint} The {noun}s{where} are {', '.join(section.model_fields)}"
 
 
-def _choice_hint(got: object, field: FieldInfo) -> str:
-    kind = _kind(field)
-    choices = get_args(kind) if get_origin(kind) is Literal else field.examples or ()
+def _siblings(section: type[BaseModel], key: Key, root: type[BaseModel]) -> tuple[type[BaseModel], ...]:
+    """Return the section and, if it is one of a union, the others."""
+    field = root.model_fields.get(key[0]) if len(key) > 1 else None
+    return (section, *(sections_of(field) if field else ()))
+
+
+def _hint(got: object, choices: Iterable[str]) -> str:
     guess = nearest(got, choices) if isinstance(got, str) else None
     return f"; did you mean '{guess}'?" if guess else ""

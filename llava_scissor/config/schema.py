@@ -1,31 +1,14 @@
-"""The settings and their ranges: this file is the source of docs/configuration.md."""
+"""The sections of the settings and their ranges; config/methods.py has those of `compression`."""
 
 from __future__ import annotations
 
-import logging
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from llava_scissor.config.messages import KeyConflictError, config_error
-
-logger = logging.getLogger(__name__)
-
-DEFAULT_TAU = 0.9
-MAX_SEED = 2**63 - 1  # what torch.Generator.manual_seed takes
-
-_KEYS_WITH_EFFECT: dict[str, set[str]] = {
-    "none": set(),
-    "random": {"retention_ratio", "positions", "seed"},
-    "fastv": {"retention_ratio"},
-}
-_PEER_KEYS = {"retention_ratio", "positions"}
-Selecting = Literal["random", "uniform", "uniform_frames", "l2norm", "dycoke", "divprune", "evs", "vidcom2"]
-Merging = Literal["pooling", "tome", "prunevid"]
-Attentive = Literal["visionzip", "fastvid", "holitom", "unified", "fastv"]
-
-RECOMMENDED = {"temporal_window": 4, "positions": "original"}
-"""Values of the preset for keys that are not given themselves; docs/quality.md has the measurements."""
+from llava_scissor.config.messages import KeyConflictError
+from llava_scissor.config.methods import CompressionConfig, ScissorConfig
+from llava_scissor.config.section import MAX_SEED, Section, warn_without_effect
 
 
 def _check_texts(value: object) -> tuple[str, ...]:
@@ -35,128 +18,6 @@ def _check_texts(value: object) -> tuple[str, ...]:
 
 
 Texts = Annotated[tuple[str, ...], BeforeValidator(_check_texts)]
-
-
-class Section(BaseModel):
-    """Base of every settings object: frozen, hashable, no unknown keys, no conversion between types.
-
-    The text below a field is its description in docs/configuration.md.
-
-    Raises:
-        ConfigError: on construction, with one line per unknown key or impossible value.
-    """
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
-
-    def __init__(self, **values: Any) -> None:
-        try:
-            super().__init__(**values)
-        except ValidationError as error:
-            raise config_error(error, type(self), {}) from None
-
-    # A section inside another is then checked by the outer one, whose message names the dotted key.
-    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
-
-
-def _warn_without_effect(section: Section, name: str, keys: set[str], reason: str) -> None:
-    for key, field in type(section).model_fields.items():
-        if key in keys and getattr(section, key) != field.default:
-            logger.warning("%s.%s has no effect %s", name, key, reason)
-
-
-class ScissorConfig(Section):
-    """Operating point of the two-step compressor; without `tau` and `retention_ratio`, tau is 0.9."""
-
-    preset: Literal["paper", "recommended"] = "paper"
-    """Of scissor. paper: the published method. recommended: temporal_window 4 and positions original, which
-    keep when something happened; keys that are given win over the preset."""
-
-    tau: float | None = Field(default=None, ge=-1, le=1)
-    """Similarity threshold: two tokens are connected if their cosine similarity is above it. Without tau and
-    retention_ratio it is 0.9."""
-
-    retention_ratio: float | None = Field(default=None, gt=0, le=1)
-    """Share r of the N tokens to keep. Alone: exactly max(1, floor(r N)) tokens stay. Together with tau: at
-    most that many."""
-
-    temporal_window: int | None = Field(default=None, ge=1)
-    """Frames between which the temporal step joins tokens: frames 0 .. w-1, w .. 2w-1 and so on; 1: none
-    across frames. A retention_ratio joins tokens of different windows only after all of the same. Null: all
-    frames."""
-
-    positions: Literal["consecutive", "original"] = "consecutive"
-    """Where kept tokens stand in the prompt. consecutive: one after the other. original: each at the mean
-    place of the tokens that it stands for, sorted by it, the rest of the prompt where it would be with all
-    tokens. Of every method; fastv and none always keep places."""
-
-    epsilon: float | None = Field(default=None, gt=0, le=1)
-    """Error tolerance of the approximate component search, which looks at ceil(ln(n) / epsilon^2) of n
-    tokens. Null: exact components. Not together with sample_size."""
-
-    sample_size: int | None = Field(default=None, ge=1)
-    """Number of tokens that the approximate search looks at. Null: exact components. Not together with
-    epsilon."""
-
-    seed: int = Field(default=0, ge=0, le=MAX_SEED)
-    """Seed of everything that the compressor draws at random."""
-
-    block_size: int | None = Field(default=None, ge=1)
-    """Number of similarities that are held in memory at a time. It changes memory and speed, never the
-    result. Null: 4194304 on a CPU, 67108864 on a GPU."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _apply_preset(cls, values: Any) -> Any:
-        if not isinstance(values, dict) or values.get("method", "scissor") != "scissor":
-            return values
-        return {**RECOMMENDED, **values} if values.get("preset") == "recommended" else values
-
-    @model_validator(mode="after")
-    def _check_one_search_size(self) -> ScissorConfig:
-        if self.epsilon is not None and self.sample_size is not None:
-            raise KeyConflictError(
-                ("epsilon", "sample_size"),
-                f"got {self.epsilon} and {self.sample_size}, expected only one of the two: "
-                "both give the size of the approximate search",
-            )
-        return self
-
-    @property
-    def effective_tau(self) -> float | None:
-        """The threshold to start from: `tau`, 0.9 if nothing is given, None for an exact budget alone."""
-        return DEFAULT_TAU if self.tau is None and self.retention_ratio is None else self.tau
-
-
-class CompressionConfig(ScissorConfig):
-    """Section `compression`: which visual tokens of the video reach the language model."""
-
-    method: Literal["scissor", "none", Selecting, Merging, Attentive] = "scissor"
-    """scissor: semantic connected components; none: keep all tokens; the others need a retention_ratio, see
-    docs/methods.md."""
-
-    images: bool = False
-    """Whether images are compressed, too. false: they keep all their tokens, only videos are compressed."""
-
-    @model_validator(mode="after")
-    def _check_method(self) -> CompressionConfig:
-        if self.method not in ("scissor", "none") and self.retention_ratio is None:
-            raise KeyConflictError(
-                ("method", "retention_ratio"),
-                f"got '{self.method}' and null, expected a retention_ratio above 0 and at most 1: "
-                f"it is all that tells '{self.method}' how many tokens to keep",
-            )
-        is_exact = self.epsilon is None and self.sample_size is None
-        every = set(ScissorConfig.model_fields)
-        unused = every - (
-            every if self.method == "scissor" else _KEYS_WITH_EFFECT.get(self.method, _PEER_KEYS)
-        )
-        unused |= {"images"} if self.method == "none" else set()
-        _warn_without_effect(self, "compression", unused, f"with compression.method '{self.method}'")
-        if self.method == "scissor" and is_exact:
-            _warn_without_effect(self, "compression", {"seed"}, "without epsilon or sample_size")
-        return self
 
 
 class ModelConfig(Section):
@@ -253,7 +114,7 @@ class GenerationConfig(Section):
     def _check_sampling(self) -> GenerationConfig:
         if not self.do_sample:
             sampling_keys = {"temperature", "top_p", "top_k", "seed"}
-            _warn_without_effect(self, "generation", sampling_keys, "with generation.do_sample false")
+            warn_without_effect(self, "generation", sampling_keys, "with generation.do_sample false")
         return self
 
 
@@ -266,7 +127,7 @@ class Config(Section):
     video: VideoConfig = VideoConfig()
     """The frames."""
 
-    compression: CompressionConfig = CompressionConfig()
+    compression: CompressionConfig = ScissorConfig()
     """The visual tokens."""
 
     generation: GenerationConfig = GenerationConfig()

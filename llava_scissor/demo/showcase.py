@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from llava_scissor.compression import build_compressor
-from llava_scissor.config import CompressionConfig, GenerationConfig, VideoConfig
+from llava_scissor.config import GenerationConfig, ScissorConfig, VideoConfig
 from llava_scissor.demo.clips import demo_clips
 from llava_scissor.demo.questions import Question
 from llava_scissor.generation import Answer, ask
@@ -36,7 +36,7 @@ def showcase(retention_ratios: Sequence[float]) -> Iterator[ShowcaseRow]:
         A row as soon as its questions are answered.
     """
     model = load_model("demo")
-    compressors = [build_compressor(CompressionConfig(retention_ratio=ratio)) for ratio in retention_ratios]
+    compressors = [build_compressor(ScissorConfig(retention_ratio=ratio)) for ratio in retention_ratios]
     short = GenerationConfig(max_new_tokens=8)
     for clip in demo_clips():
         frames = read_video(clip.path, model.geometry.default_num_frames)

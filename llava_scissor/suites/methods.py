@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from llava_scissor.compression import Compressor, Identity, build_compressor
-from llava_scissor.compression.registry import COMPRESSORS
-from llava_scissor.config import load_config
+from llava_scissor.config import METHODS, load_config
 from llava_scissor.errors import ConfigError
 from llava_scissor.suites.suite import Method
 
@@ -18,15 +17,16 @@ def build_methods(names: Sequence[str], retentions: Iterable[float]) -> dict[Met
     """Build each named compressor at each retention ratio, and the one that keeps all tokens.
 
     Args:
-        names: of methods, as in `compression.method`, each with settings that it is to have:
-            `scissor:sample_size=64:seed=1`. `all` stands for every method without settings.
+        names: of methods, as in `compression.method`, each with keys of its settings:
+            `scissor:sample_size=64:seed=1`, `holitom:static_threshold=0.7`. `all` stands for
+            every method without settings.
         retentions: retention ratios.
 
     Raises:
         ConfigError: there is no such method or setting.
     """
     methods: dict[Method, Compressor] = {ALL_TOKENS: Identity()}
-    every = [name for name in COMPRESSORS if name != ALL_TOKENS[0]]
+    every = [name for name in METHODS if name != ALL_TOKENS[0]]
     for name in names:
         for one in every if name == "all" else {name} - {ALL_TOKENS[0]}:
             methods |= {(one, ratio): _build(one, ratio) for ratio in retentions}

@@ -214,7 +214,8 @@ def run_suite(
             texts = [model.tokenize(question.text) for question in questions]
             for method, compressor in missing.items():
                 if isinstance(compressor, RandomTokens):
-                    compressor = replace(compressor, seed=compressor.seed + clip)
+                    seed = compressor.config.seed + clip
+                    compressor = RandomTokens(compressor.config.model_copy(update={"seed": seed}))
                 answers = _answer(model, compressor, (tokens, tower), questions, texts)
                 fresh += [SuiteAnswer(suite.name, *method, clip, *answer) for answer in answers]
                 file.writelines(answer.as_line() for answer in fresh[-len(questions) :])

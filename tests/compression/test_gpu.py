@@ -82,7 +82,15 @@ def test_at_once_is_the_general_way(monkeypatch, config):
     assert compress(video, config).component.tolist() == at_once.component.tolist()
 
 
-@pytest.mark.parametrize("method", [Identity(), Pooling(0.3), RandomTokens(0.3), UniformTokens(0.3)])
+@pytest.mark.parametrize(
+    "method",
+    [
+        Identity(),
+        Pooling(retention_ratio=0.3),
+        RandomTokens(retention_ratio=0.3),
+        UniformTokens(retention_ratio=0.3),
+    ],
+)
 def test_baselines_keep_the_same_tokens(method):
     video = draw(gaussian, 3, 16, 8)
     on_cpu, on_gpu = method(video), method(video.cuda())

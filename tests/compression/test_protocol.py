@@ -35,7 +35,7 @@ def test_wrong_tensors_are_refused(tokens, got, check, unchecked_shapes):
 
 
 def test_a_compressor_says_its_stage_and_a_plain_callable_is_behind_the_projector():
-    assert stage_of(FastV(0.5)) == "language_model"
+    assert stage_of(FastV(retention_ratio=0.5)) == "language_model"
     for compressor in (Identity(), Scissor(ScissorConfig()), lambda tokens: Identity()(tokens)):
         assert stage_of(compressor) == "projector"
 

@@ -1,64 +1,82 @@
 from __future__ import annotations
 
-from typing import get_args
-
 import pytest
 import torch
 
 from llava_scissor.compression import Identity, Scissor, build_compressor
-from llava_scissor.compression.baselines.pooling import Pooling
-from llava_scissor.compression.baselines.random import RandomTokens
-from llava_scissor.compression.baselines.uniform import UniformTokens
+from llava_scissor.compression.baselines import HoliTom, RandomTokens
 from llava_scissor.compression.protocol import TowerState, compress_with
 from llava_scissor.compression.registry import COMPRESSORS
-from llava_scissor.config import CompressionConfig
+from llava_scissor.config import METHODS, HoliTomConfig, NoCompressionConfig, RandomConfig, ScissorConfig
 from llava_scissor.errors import ConfigError
 from tests.compression.checks import assert_well_formed
 from tests.compression.draws import draw, gaussian
 
-NAMES = get_args(CompressionConfig.model_fields["method"].annotation)
+
+def settings_of(name: str, ratio: float):
+    return METHODS[name](**({} if name == "none" else {"retention_ratio": ratio}))
 
 
-def test_every_method_of_the_config_is_there():
-    assert sorted(COMPRESSORS) == sorted(NAMES)
+def test_every_settings_class_has_a_compressor():
+    assert set(COMPRESSORS) == set(METHODS.values())
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_name_builds_a_compressor_that_works(name):
+@pytest.mark.parametrize("name", METHODS)
+def test_all_settings_build_a_compressor_that_works(name):
     video = draw(gaussian, 3, 4, 5)
     tower = TowerState(torch.ones(3, 4), torch.ones(3, 4, 2))
-    result = compress_with(
-        build_compressor(CompressionConfig(method=name, retention_ratio=0.5)), video, tower
-    )
+    result = compress_with(build_compressor(settings_of(name, 0.5)), video, tower)
     assert result.num_kept == (12 if name in ("none", "fastv") else 6)
     if name in ("none", "scissor", "pooling"):
         assert_well_formed(result, video)
 
 
+@pytest.mark.parametrize("name", sorted(set(METHODS) - {"none", "scissor"}))
+def test_options_and_settings_are_the_same(name):
+    compressor = build_compressor(settings_of(name, 0.2))
+    same = type(compressor)(retention_ratio=0.2)
+    assert compressor == same
+    assert hash(compressor) == hash(same)
+    assert compressor != type(compressor)(retention_ratio=0.3)
+    with pytest.raises(AttributeError, match="cannot assign to field 'config'"):
+        compressor.config = same.config
+
+
 def test_settings_reach_the_compressor():
-    scissor = CompressionConfig(tau=0.8, epsilon=0.1, seed=3)
+    scissor = ScissorConfig(tau=0.8, epsilon=0.1, seed=3)
     assert build_compressor(scissor) == Scissor(scissor)
-    assert isinstance(build_compressor(CompressionConfig(method="none")), Identity)
-    random = CompressionConfig(method="random", retention_ratio=0.2, seed=5)
-    assert build_compressor(random) == RandomTokens(0.2, 5)
-    assert build_compressor(random.model_copy(update={"method": "uniform"})) == UniformTokens(0.2)
-    assert build_compressor(random.model_copy(update={"method": "pooling"})) == Pooling(0.2)
+    assert isinstance(build_compressor(NoCompressionConfig()), Identity)
+    random = RandomConfig(retention_ratio=0.2, seed=5)
+    assert (
+        build_compressor(random)
+        == RandomTokens(retention_ratio=0.2, seed=5)
+        != RandomTokens(retention_ratio=0.2)
+    )
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - {"none", "scissor"}))
-def test_a_baseline_needs_a_ratio(name):
-    config = CompressionConfig.model_construct(method=name, retention_ratio=None, seed=0)
-    with pytest.raises(ConfigError, match=f"retention_ratio is required by compression.method = {name}"):
-        build_compressor(config)
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: HoliTom(), "retention_ratio: missing, which method 'holitom' needs"),
+        (lambda: HoliTom(retention_ratio=2), "retention_ratio: got 2, expected a number above 0"),
+        (lambda: HoliTom(retention_ratio=0.1, tau=0.5), "tau: unknown key"),
+        (lambda: HoliTom(0.1), r"HoliTom: expected a HoliTomConfig, or options .*, got 0.1"),
+        (lambda: HoliTom(RandomConfig(retention_ratio=0.1)), "HoliTom: expected a HoliTomConfig"),
+        (lambda: HoliTom(HoliTomConfig(retention_ratio=0.1), images=True), "either settings or options"),
+    ],
+)
+def test_wrong_settings_are_explained(build, message, unchecked_shapes):
+    with pytest.raises(ConfigError, match=message):
+        build()
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - {"none", "scissor", "fastv"}))
-def test_the_tokens_of_every_baseline_can_keep_their_places(name):
+@pytest.mark.parametrize("name", sorted(set(METHODS) - {"none", "scissor", "fastv"}))
+def test_the_tokens_of_every_baseline_can_keep_their_positions(name):
     video, tower = (
         draw(gaussian, 5, 4, 6),
         TowerState(draw(gaussian, 5, 4, 1).abs()[..., 0], draw(gaussian, 5, 4, 2)),
     )
-    config = CompressionConfig(method=name, retention_ratio=0.4)
+    config = METHODS[name](retention_ratio=0.4)
     plain = compress_with(build_compressor(config), video, tower)
     placed_config = config.model_copy(update={"positions": "original"})
     placed = compress_with(build_compressor(placed_config), video, tower)

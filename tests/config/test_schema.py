@@ -5,16 +5,17 @@ import pickle
 import re
 import subprocess
 import sys
-from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llava_scissor.config import (
-    CompressionConfig,
+    METHODS,
     Config,
     GenerationConfig,
+    HoliTomConfig,
+    MethodConfig,
     ModelConfig,
     ScissorConfig,
     Section,
@@ -23,8 +24,12 @@ from llava_scissor.config import (
 )
 from llava_scissor.errors import ConfigError
 
-METHODS = get_args(CompressionConfig.model_fields["method"].annotation)
-SECTIONS = [ModelConfig, VideoConfig, CompressionConfig, GenerationConfig]
+SECTIONS = [ModelConfig, VideoConfig, ScissorConfig, GenerationConfig]
+
+
+def compression(**values: object) -> MethodConfig:
+    """The section `compression` as a file with these keys has it."""
+    return Config(compression=values).compression
 
 
 def test_the_defaults_are_the_demo() -> None:
@@ -105,7 +110,7 @@ def test_an_integer_is_a_number() -> None:
     [{"tau": -1}, {"tau": 1}, {"retention_ratio": 1}, {"retention_ratio": 1e-9}, {"epsilon": 1.0}],
 )
 def test_the_ends_of_the_ranges_are_allowed(values: dict) -> None:
-    assert CompressionConfig(**values).model_fields_set == set(values)
+    assert ScissorConfig(**values).model_fields_set == set(values)
 
 
 TAU = "expected a number from -1 to 1, or null"
@@ -133,11 +138,16 @@ POSITIVE = "expected a number above 0, or null"
         (ScissorConfig, {"seed": None}, "seed: got null, expected an integer from 0"),
         (ScissorConfig, {"seed": True}, "seed: got true, expected an integer from 0"),
         (
-            CompressionConfig,
-            {"method": "Scisors"},
-            f"method: got the text 'Scisors', expected one of {', '.join(METHODS)}; did you mean 'scissor'?",
+            Config,
+            {"compression": {"method": "Scisors"}},
+            f"compression.method: got the text 'Scisors', expected one of {', '.join(METHODS)}; "
+            "did you mean 'scissor'?",
         ),
-        (CompressionConfig, {"method": None}, "method: got null, expected one of scissor, none, random"),
+        (
+            Config,
+            {"compression": {"method": None}},
+            "compression.method: got null, expected one of scissor, none, random",
+        ),
         (ModelConfig, {"path": ""}, "path: got the text '', expected text that is not empty"),
         (ModelConfig, {"path": 7}, "path: got 7, expected text that is not empty"),
         (
@@ -191,9 +201,13 @@ POSITIVE = "expected a number above 0, or null"
         (
             ScissorConfig,
             {"taux": 1},
-            "taux: unknown key, did you mean 'tau'? The keys are preset, tau, retention_ratio",
+            "taux: unknown key, did you mean 'tau'? The keys are images, method, preset, tau, retention_ratio",
         ),
-        (ScissorConfig, {"qqqq": 1}, "qqqq: unknown key. The keys are preset, tau, retention_ratio"),
+        (
+            ScissorConfig,
+            {"qqqq": 1},
+            "qqqq: unknown key. The keys are images, method, preset, tau, retention_ratio",
+        ),
         (
             Config,
             {"modle": {}},
@@ -213,15 +227,15 @@ POSITIVE = "expected a number above 0, or null"
         (
             Config,
             {"compression": {3: 4}},
-            "compression.3: unknown key. The keys of compression are preset, tau",
+            "compression.3: unknown key. The keys of compression are images, method, preset, tau",
         ),
         (
             Config,
             {"compression": 0.5},
-            "compression: got 0.5, expected a mapping with keys of preset, tau, retention_ratio, temporal_window, "
-            "positions, epsilon, sample_size, seed, block_size, method, images",
+            "compression: got 0.5, expected a mapping with the key method and the keys of that method",
         ),
-        (Config, {"compression": ScissorConfig()}, "compression: got a ScissorConfig, expected a mapping"),
+        (Config, {"video": ScissorConfig()}, "video: got a ScissorConfig, expected a mapping"),
+        (Config, {"compression": VideoConfig()}, "compression: got a VideoConfig, expected a mapping"),
         (Config, {"compression": None}, "compression: got null, expected a mapping"),
     ],
 )
@@ -230,19 +244,20 @@ def test_an_impossible_value_is_explained(section: type[Section], values: dict, 
         section(**values)
 
 
-@pytest.mark.parametrize("section", [ScissorConfig, CompressionConfig])
-def test_epsilon_and_sample_size_exclude_each_other(section: type[Section]) -> None:
+def test_epsilon_and_sample_size_exclude_each_other() -> None:
     message = r"^epsilon and sample_size: got 0.05 and 100, expected only one of the two"
     with pytest.raises(ConfigError, match=message):
-        section(epsilon=0.05, sample_size=100)
+        ScissorConfig(epsilon=0.05, sample_size=100)
 
 
 @pytest.mark.parametrize("method", ["random", "uniform", "pooling", "tome"])
 def test_a_baseline_needs_a_ratio(method: str) -> None:
-    message = f"^method and retention_ratio: got '{method}' and null, expected a retention_ratio above 0"
+    message = (
+        f"^compression.retention_ratio: missing, which method '{method}' needs: expected a number above 0"
+    )
     with pytest.raises(ConfigError, match=message):
-        CompressionConfig(method=method, tau=0.9)
-    assert CompressionConfig(method=method, retention_ratio=0.1).retention_ratio == 0.1
+        compression(method=method, tau=0.9)
+    assert compression(method=method, retention_ratio=0.1).retention_ratio == 0.1
 
 
 def test_all_problems_are_in_one_message() -> None:
@@ -262,26 +277,26 @@ def test_a_message_stays_short_and_printable() -> None:
 @pytest.mark.parametrize(
     ("build", "warnings"),
     [
-        (lambda: CompressionConfig(), []),
-        (lambda: CompressionConfig(tau=0.8, retention_ratio=0.1, epsilon=0.05, seed=3), []),
-        (lambda: CompressionConfig(method="random", retention_ratio=0.1, seed=3), []),
+        (lambda: compression(), []),
+        (lambda: compression(tau=0.8, retention_ratio=0.1, epsilon=0.05, seed=3), []),
+        (lambda: compression(method="random", retention_ratio=0.1, seed=3), []),
         (
-            lambda: CompressionConfig(method="random", retention_ratio=0.1, tau=0.8, epsilon=0.1),
+            lambda: compression(method="random", retention_ratio=0.1, tau=0.8, epsilon=0.1),
             [
                 "compression.tau has no effect with compression.method 'random'",
                 "compression.epsilon has no effect with compression.method 'random'",
             ],
         ),
         (
-            lambda: CompressionConfig(method="pooling", retention_ratio=0.1, seed=1),
+            lambda: compression(method="pooling", retention_ratio=0.1, seed=1),
             ["compression.seed has no effect with compression.method 'pooling'"],
         ),
         (
-            lambda: CompressionConfig(method="none", retention_ratio=0.1),
+            lambda: compression(method="none", retention_ratio=0.1),
             ["compression.retention_ratio has no effect with compression.method 'none'"],
         ),
         (
-            lambda: CompressionConfig(seed=3),
+            lambda: compression(seed=3),
             ["compression.seed has no effect without epsilon or sample_size"],
         ),
         (lambda: GenerationConfig(do_sample=True, temperature=0.7, top_k=0, seed=1), []),
@@ -338,7 +353,7 @@ def test_anything_else_is_no_list_of_stop_texts(stop) -> None:
 
 
 def test_compressing_images_with_no_compressor_has_no_effect(caplog) -> None:
-    CompressionConfig(method="none", images=True)
+    compression(method="none", images=True)
     assert "compression.images has no effect with compression.method 'none'" in caplog.text
 
 
@@ -364,24 +379,24 @@ def test_a_map_of_devices_and_quantisation_are_off_unless_asked_for() -> None:
 def test_a_preset_gives_what_is_not_given() -> None:
     recommended = ScissorConfig(preset="recommended")
     assert (recommended.temporal_window, recommended.positions) == (4, "original")
-    own = CompressionConfig(preset="recommended", temporal_window=None)
+    own = compression(preset="recommended", temporal_window=None)
     assert (own.temporal_window, own.positions) == (None, "original")
     assert ScissorConfig(preset="paper") == ScissorConfig()
 
 
 def test_a_preset_is_for_scissor_and_positions_are_for_all(caplog: pytest.LogCaptureFixture) -> None:
-    config = CompressionConfig(method="random", retention_ratio=0.1, positions="original")
+    config = compression(method="random", retention_ratio=0.1, positions="original")
     assert (config.positions, caplog.messages) == ("original", [])
-    config = CompressionConfig(method="random", retention_ratio=0.1, preset="recommended")
-    assert (config.positions, config.temporal_window) == ("consecutive", None)
+    config = compression(method="random", retention_ratio=0.1, preset="recommended")
+    assert config.positions == "consecutive"
     assert caplog.messages == ["compression.preset has no effect with compression.method 'random'"]
 
 
 def test_a_preset_without_effect_warns_once(caplog: pytest.LogCaptureFixture) -> None:
-    CompressionConfig(preset="recommended", method="none")
+    compression(preset="recommended", method="none")
     assert caplog.messages == ["compression.preset has no effect with compression.method 'none'"]
     caplog.clear()
-    CompressionConfig(positions="original", temporal_window=2, method="none")
+    compression(positions="original", temporal_window=2, method="none")
     assert len(caplog.messages) == 2
 
 
@@ -389,3 +404,44 @@ def test_a_preset_without_effect_warns_once(caplog: pytest.LogCaptureFixture) ->
 def test_another_preset_is_an_error(preset) -> None:
     with pytest.raises(ConfigError, match=r"preset: got .*, expected one of paper, recommended"):
         ScissorConfig(preset=preset)
+
+
+@pytest.mark.parametrize("kind", METHODS.values(), ids=METHODS)
+def test_settings_of_every_method(kind) -> None:
+    """Each is a value, has a text for every key, and is what its keys in a file give."""
+    values = {"retention_ratio": 0.25} if "retention_ratio" in kind.model_fields else {}
+    config = kind(**values)
+    assert config == kind(**values)
+    assert hash(config) == hash(kind(**values))
+    assert pickle.loads(pickle.dumps(config)) == config
+    with pytest.raises(ValueError, match="frozen"):
+        config.images = True
+    assert all(field.description for field in kind.model_fields.values())
+    assert compression(method=config.method, **values) == config == compression(**to_dict(config))
+    assert Config(compression=config).compression is config
+
+
+def test_a_key_of_another_method_warns_unless_it_is_a_default(caplog) -> None:
+    """Nobody's key is an error; a key of another method may come from a file made for that one."""
+    keys = {"tau": None, "block_size": 7, "layer": 2, "static_threshold": 0.5}
+    config = compression(method="uniform", retention_ratio=0.1, **keys)
+    assert config == METHODS["uniform"](retention_ratio=0.1)
+    assert caplog.messages == [
+        f"compression.{key} has no effect with compression.method 'uniform'"
+        for key in ("block_size", "static_threshold")
+    ]
+    with pytest.raises(ConfigError, match=r"compression\.layr: unknown key, did you mean 'layer'"):
+        compression(method="uniform", retention_ratio=0.1, layr=3)
+
+
+@pytest.mark.parametrize(
+    ("values", "threshold"),
+    [
+        ({"retention_ratio": 0.05}, 0.65),
+        ({"retention_ratio": 0.1}, 0.65),
+        ({"retention_ratio": 0.15}, 0.8),
+        ({"retention_ratio": 0.5, "static_threshold": 0.3}, 0.3),
+    ],
+)
+def test_the_threshold_of_holitom_follows_the_ratio(values, threshold) -> None:
+    assert HoliTomConfig(**values).effective_static_threshold == threshold

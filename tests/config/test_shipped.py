@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from llava_scissor.config import Config, load_config
+from llava_scissor.config import METHODS, Config, load_config
+from llava_scissor.config.messages import sections_of
 from llava_scissor.config.reference import render_reference
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,4 +52,6 @@ def test_the_reference_page_has_every_key() -> None:
     page = render_reference()
     for name, field in Config.model_fields.items():
         assert f"## `{name}`: " in page
-        assert all(f"| `{key}` | " in page for key in field.annotation.model_fields)
+        for section in sections_of(field):
+            assert all(f"| `{key}` | " in page for key in set(section.model_fields) - {"method"})
+    assert all(f"`{method}`" in page for method in METHODS)

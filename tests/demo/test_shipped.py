@@ -7,7 +7,7 @@ import json
 import pytest
 
 from llava_scissor.compression import Identity, build_compressor
-from llava_scissor.config import CompressionConfig, GenerationConfig, VideoConfig
+from llava_scissor.config import GenerationConfig, ScissorConfig, VideoConfig
 from llava_scissor.demo.vocabulary import build_tokenizer
 from llava_scissor.generation import ask
 from llava_scissor.model import load_model
@@ -55,7 +55,7 @@ def test_shipped_clips_are_answered(shipped, clips) -> None:
 
 
 def test_a_tenth_of_the_tokens_still_answers(shipped_directory, clips) -> None:
-    compressor = build_compressor(CompressionConfig(retention_ratio=0.1))
+    compressor = build_compressor(ScissorConfig(retention_ratio=0.1))
     model = load_model("demo", device="cpu", compressor=compressor)
     answer = ask(model, clips[0].path, "What is the background?", VideoConfig(), GenerationConfig())
     assert (answer.compression.num_input, answer.compression.num_kept) == (512, 51)

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from llava_scissor import cli
-from llava_scissor.compression.registry import COMPRESSORS
+from llava_scissor.config import METHODS
 from tests.docs.pages import README, ROOT, blocks, commands, read
 
 PAGE = ROOT / "docs" / "methods.md"
@@ -18,7 +18,7 @@ PYTHON = blocks(PAGE, "python")
 @pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
 def test_a_snippet_prints_what_its_comments_say(code: str, capsys, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
-    exec(compile(code, str(PAGE), "exec"), {"__name__": "__main__"})
+    exec(compile(code, str(PAGE), "exec", dont_inherit=True), {"__name__": "__main__"})
     said = re.findall(r"^(?:print\(.*)?\)  # (.+)$", code, re.MULTILINE)
     assert said
     assert capsys.readouterr().out.splitlines() == said
@@ -38,4 +38,4 @@ def test_commands_run(monkeypatch) -> None:
 def test_the_table_has_every_method(page, others) -> None:
     rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|.*\|$", read(page), re.MULTILINE)
     named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
-    assert sorted(named) == sorted(set(COMPRESSORS) - others)
+    assert sorted(named) == sorted(set(METHODS) - others)

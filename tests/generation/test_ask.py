@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from llava_scissor.compression import Identity, build_compressor
-from llava_scissor.config import CompressionConfig, GenerationConfig, VideoConfig
+from llava_scissor.config import GenerationConfig, ScissorConfig, VideoConfig
 from llava_scissor.errors import InputError, VideoError
 from llava_scissor.generation import Answer, ask
 from llava_scissor.video import preprocess_frames
@@ -24,7 +24,7 @@ def media_module():
 
 @pytest.fixture
 def scissor(model, monkeypatch):
-    monkeypatch.setattr(model, "compressor", build_compressor(CompressionConfig(retention_ratio=0.25)))
+    monkeypatch.setattr(model, "compressor", build_compressor(ScissorConfig(retention_ratio=0.25)))
     return model
 
 

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from llava_scissor.compression import build_compressor
-from llava_scissor.config import CompressionConfig, GenerationConfig, VideoConfig
+from llava_scissor.config import GenerationConfig, ScissorConfig, VideoConfig
 from llava_scissor.errors import ImageError, InputError, VideoError
 from llava_scissor.generation import Answer, Request, ask, ask_batch
 from llava_scissor.model import Images, Turn
@@ -43,7 +43,7 @@ def one_by_one(model, requests):
 @pytest.mark.parametrize("tau", [None, 0.6])
 def test_a_batch_equals_its_requests_one_by_one(tau, model, requests, monkeypatch):
     if tau is not None:  # another number of tokens is kept of each video
-        monkeypatch.setattr(model, "compressor", build_compressor(CompressionConfig(tau=tau)))
+        monkeypatch.setattr(model, "compressor", build_compressor(ScissorConfig(tau=tau)))
     answers = ask_batch(model, requests, VideoConfig(), SHORT)
     alone = one_by_one(model, requests)
     assert len({answer.num_prompt_tokens for answer in alone}) > 3

@@ -10,7 +10,7 @@ import pytest
 from llava_scissor.compression import Identity, build_compressor
 from llava_scissor.compression.baselines.fastv import FastV
 from llava_scissor.compression.baselines.visionzip import VisionZip
-from llava_scissor.config import CompressionConfig, GenerationConfig
+from llava_scissor.config import GenerationConfig, ScissorConfig
 from llava_scissor.errors import InputError
 from llava_scissor.generation import Request, Session, ask, ask_batch
 
@@ -20,7 +20,7 @@ SYSTEM = "You are this"
 
 
 def scissor(ratio):
-    return build_compressor(CompressionConfig(retention_ratio=ratio))
+    return build_compressor(ScissorConfig(retention_ratio=ratio))
 
 
 def told(answer):
@@ -31,7 +31,11 @@ def told(answer):
 
 @pytest.mark.parametrize(
     ("few", "many"),
-    [(scissor(0.1), scissor(0.7)), (VisionZip(0.2), VisionZip(0.6)), (VisionZip(0.2), FastV(0.5, layer=1))],
+    [
+        (scissor(0.1), scissor(0.7)),
+        (VisionZip(retention_ratio=0.2), VisionZip(retention_ratio=0.6)),
+        (VisionZip(retention_ratio=0.2), FastV(retention_ratio=0.5, layer=1)),
+    ],
     ids=["scissor", "attention", "stages"],
 )
 def test_threads_with_compressors_of_their_own_share_a_model(few, many, model, clip):

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from llava_scissor.compression import build_compressor
-from llava_scissor.config import CompressionConfig, GenerationConfig, VideoConfig
+from llava_scissor.config import GenerationConfig, ScissorConfig, VideoConfig
 from llava_scissor.errors import ImageError, InputError, VideoError
 from llava_scissor.generation import Session, ask
 from llava_scissor.generation.decoding import Reply
@@ -20,7 +20,7 @@ PICTURE = Image.effect_noise((90, 60), 80)
 def counts(model, monkeypatch):
     """Calls of the vision tower and the compressor, and positions that the language model computed."""
     counts = {"tower": 0, "compressor": 0, "positions": []}
-    compressor = build_compressor(CompressionConfig(retention_ratio=0.5))
+    compressor = build_compressor(ScissorConfig(retention_ratio=0.5))
 
     def compress(tokens):
         counts["compressor"] += 1

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from llava_scissor import ask, load_model
-from llava_scissor.config import CompressionConfig, GenerationConfig
+from llava_scissor.config import GenerationConfig, ScissorConfig
 from llava_scissor.demo.clips import demo_clips
 from llava_scissor.errors import ConfigError, InputError
 from tests.integrations import lmms_eval_stand_in
@@ -71,9 +71,7 @@ def video_docs(path=CLIP.path) -> list[dict]:
 @pytest.fixture(scope="module")
 def expected(model) -> list[str]:
     """What `ask` says about the clip with the same settings."""
-    compressor = importlib.import_module("llava_scissor").build_compressor(
-        CompressionConfig(retention_ratio=0.1)
-    )
+    compressor = importlib.import_module("llava_scissor").build_compressor(ScissorConfig(retention_ratio=0.1))
     asked = load_model("demo", device="cpu", compressor=compressor)
     return [ask(asked, CLIP.path, question.text).text for question in CLIP.questions]
 
@@ -233,7 +231,7 @@ def test_every_setting_is_an_argument(plugin, tmp_path) -> None:
     path.write_text("compression: {tau: 0.8}\nvideo: {num_frames: 4}\n", encoding="utf-8")
     model = create(plugin, f"config={path},num_frames=2,compression.seed=3,epsilon=0.05,resize=torch")
     assert (model.config.video.num_frames, model.config.video.resize) == (2, "torch")
-    assert model.config.compression == CompressionConfig(tau=0.8, epsilon=0.05, seed=3)
+    assert model.config.compression == ScissorConfig(tau=0.8, epsilon=0.05, seed=3)
     assert (model.rank, model.world_size, model.device.type) == (0, 1, "cpu")
 
 

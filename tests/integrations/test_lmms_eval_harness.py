@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from llava_scissor import ask, build_compressor, load_model
-from llava_scissor.config import CompressionConfig
+from llava_scissor.config import ScissorConfig
 from tests.integrations import lmms_eval_stand_in
 from tests.integrations.local_task import NAME, other_docs, video_docs, write_task
 
@@ -91,7 +91,7 @@ def score(tmp_path: Path) -> float:
 @pytest.fixture(scope="module")
 def expected() -> list[str]:
     """What `ask` says about the shipped clips."""
-    compressor = build_compressor(CompressionConfig(retention_ratio=0.1))
+    compressor = build_compressor(ScissorConfig(retention_ratio=0.1))
     model = load_model("demo", device="cpu", compressor=compressor)
     return [ask(model, doc["video"], doc["question"]).text for doc in video_docs()]
 

@@ -93,7 +93,7 @@ def test_nothing_stays_behind(model, frames) -> None:
 
 
 def test_the_compressor_of_the_model_gets_what_it_needs(model, frames, monkeypatch) -> None:
-    monkeypatch.setattr(model, "compressor", VisionZip(0.3))
+    monkeypatch.setattr(model, "compressor", VisionZip(retention_ratio=0.3))
     tokens, tower = model.encode_video_with(frames)
     kept = model.compress(tokens, tower)
     assert kept.num_kept == 13

@@ -93,18 +93,27 @@ def test_answers_are_those_of_single_questions(model, ratio: float, tmp_path) ->
 
 def test_random_tokens_are_drawn_anew_for_each_clip(model, tmp_path) -> None:
     alone = [replace(SMALL, first_clip=clip, num_clips=1) for clip in SMALL.clips]
-    draws = [ask_one_by_one(model, RandomTokens(0.1, 5 + suite.first_clip), suite) for suite in alone]
-    answers = run_suite(model, {("random", 0.1): RandomTokens(0.1, 5)}, SMALL, tmp_path / "a.jsonl")
+    draws = [
+        ask_one_by_one(model, RandomTokens(retention_ratio=0.1, seed=5 + suite.first_clip), suite)
+        for suite in alone
+    ]
+    answers = run_suite(
+        model, {("random", 0.1): RandomTokens(retention_ratio=0.1, seed=5)}, SMALL, tmp_path / "a.jsonl"
+    )
     told = [(a.clip, a.kind, a.question, a.said) for a in answers]
     assert told == [row for rows in draws for row in rows]
-    assert told != ask_one_by_one(model, RandomTokens(0.1, 5), SMALL)
+    assert told != ask_one_by_one(model, RandomTokens(retention_ratio=0.1, seed=5), SMALL)
 
 
 def test_methods_get_what_they_need(model, tmp_path) -> None:
     """From a file with tokens alone, from one with everything, and from none."""
     one = replace(SMALL, num_clips=1)
     run_suite(model, {ALL: Identity()}, one, tmp_path / "tokens.jsonl", tmp_path)
-    methods = {("visionzip", 0.1): VisionZip(0.1), ("fastv", 0.1): FastV(0.1), ("fastv", 1.0): FastV(1.0)}
+    methods = {
+        ("visionzip", 0.1): VisionZip(retention_ratio=0.1),
+        ("fastv", 0.1): FastV(retention_ratio=0.1),
+        ("fastv", 1.0): FastV(retention_ratio=1.0),
+    }
     runs = [
         run_suite(model, methods, one, tmp_path / f"{i}.jsonl", cache)
         for i, cache in enumerate((tmp_path, tmp_path, None))
@@ -118,7 +127,7 @@ def test_methods_get_what_they_need(model, tmp_path) -> None:
     }
     frames, _ = one.show(one.first_clip, 128, 8)
     clip = VideoClip(frames, tuple(range(8)), tuple(map(float, range(8))), 8, 1.0, 0, "drawn")
-    for ratio, compressor in ((0.1, FastV(0.1)), (1.0, Identity())):
+    for ratio, compressor in ((0.1, FastV(retention_ratio=0.1)), (1.0, Identity())):
         rows = [row for row in told[0] if row[:2] == ("fastv", ratio)]
         with Session(load_model("demo", device="cpu", compressor=compressor), clip) as session:
             assert [session.ask(row[2]).text for row in rows] == [row[3] for row in rows]

@@ -63,7 +63,7 @@ def test_what_is_written(clip, tokens, tmp_path) -> None:
 
 
 def test_dropped_tokens_are_no_component(clip, tokens, tmp_path) -> None:
-    stats = write_report(clip, RandomTokens(0.1)(tokens), tmp_path)
+    stats = write_report(clip, RandomTokens(retention_ratio=0.1)(tokens), tmp_path)
     assert stats["tau"] is None
     assert sum(stats["components_in_frame"]) == stats["tokens"]["kept"] == 9
     assert stats["sizes"] == {"largest": 1, "median": 1.0, "of_one_token": 9}

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Float32
 from torch import Tensor
 
 from llava_scissor.compression.baselines.selection import ExactBudget, select
 from llava_scissor.compression.protocol import CompressionResult, TowerState
+from llava_scissor.config import DivPruneConfig
 
 ROWS_EACH = 2**10
 
 
-@dataclass(frozen=True)
-class DivPrune(ExactBudget):
+class DivPrune(ExactBudget[DivPruneConfig]):
     """Begin with the most isolated token of the video and add, each time, the one farthest from all that are kept.
 
     Distance is 1 - cosine. A token is never taken twice, whatever its duplicates.
 
     Cost: N^2 * D for the first token, N * D for each other; memory for N numbers and 1024 rows of N.
 
+    Its options are those of `DivPruneConfig`.
+
     Reference: DivPrune (arXiv 2503.02175), all tokens of the video in one pool.
     """
+
+    settings = DivPruneConfig
 
     def _keep(self, tokens: Tensor, unit: Tensor, count: int, tower: TowerState) -> CompressionResult:
         flat = unit.flatten(0, 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -16,10 +15,10 @@ from llava_scissor.compression.baselines.shares import even_shares, weighted_sha
 from llava_scissor.compression.baselines.tome import best_partners
 from llava_scissor.compression.merging import sum_by_label
 from llava_scissor.compression.protocol import CompressionResult, Needs, TowerState
+from llava_scissor.config import FastVIDConfig
 
 
-@dataclass(frozen=True)
-class FastVID(ExactBudget):
+class FastVID(ExactBudget[FastVIDConfig]):
     """Keep in each frame its salient tokens; merge the rest of a segment around centres in its anchor frames.
 
     Segments end where frames differ. Their anchors are the last frame and every few before it; each anchor merges
@@ -29,31 +28,25 @@ class FastVID(ExactBudget):
     tokens. Without `TowerState.probe` and `TowerState.frame`, which LLaVA-OneVision has no weights for, saliency
     is the attention received and a frame is the mean of its tokens; published figures have the pooling head.
 
-    Attributes:
-        num_segments: at least as many, if there are that many frames.
-        tau: similarity of neighbouring frames below which a segment ends.
-        context: share of merged tokens.
-        step: distance of anchors in frames.
-        beta: least weight of a centre.
-        num_neighbours: from which densities are taken.
+    Its options are those of `FastVIDConfig`.
 
     Reference: FastVID (arXiv 2503.11187).
     """
 
+    settings = FastVIDConfig
+
     needs: ClassVar[Needs] = Needs(attention=True)
-    num_segments: int = 8
-    tau: float = 0.9
-    context: float = 0.4
-    step: int = 4
-    beta: float = 0.6
-    num_neighbours: int = 4
 
     def _keep(self, tokens: Tensor, unit: Tensor, count: int, tower: TowerState) -> CompressionResult:
         num_frames, size, _ = tokens.shape
         saliency = tower.attention if tower.probe is None else tower.probe
         assert saliency is not None
         frames = (tokens.mean(1, dtype=torch.float32) if tower.frame is None else tower.frame).float()
-        parts = segments(functional.cosine_similarity(frames[:-1], frames[1:]), self.num_segments, self.tau)
+        parts = segments(
+            functional.cosine_similarity(frames[:-1], frames[1:]),
+            self.config.num_segments,
+            self.config.segment_threshold,
+        )
         num_salient, num_centres = self._shares(parts, even_shares(count, num_frames), size)
         survivors, unit = Survivors(tokens), unit.flatten(0, 1)
         flat = survivors.flat
@@ -64,7 +57,7 @@ class FastVID(ExactBudget):
             members = rest[(frame >= start) & (frame < stop)]
             for anchor in (f for f in range(start, stop) if num_centres[f]):
                 own = rest[frame == anchor]
-                score, _ = peak_scores(flat[own].float(), self.num_neighbours)
+                score, _ = peak_scores(flat[own].float(), self.config.num_neighbours)
                 centres = own[top(score, num_centres[anchor])]
                 similarity, label = best_partners(unit[members], unit[centres])
                 place = torch.searchsorted(members, centres)
@@ -78,11 +71,11 @@ class FastVID(ExactBudget):
 
     def _shares(self, parts: list[tuple[int, int]], shares: list[int], size: int) -> tuple[list, list]:
         """Return salient tokens and centres of every frame."""
-        context = [int(self.context * share) for share in shares]
+        context = [int(self.config.merged_ratio * share) for share in shares]
         salient = [share - merged for share, merged in zip(shares, context, strict=True)]
         centres = [0] * len(shares)
         for start, stop in parts:
-            anchors = range(stop - 1, start - 1, -self.step)
+            anchors = range(stop - 1, start - 1, -self.config.anchor_step)
             wanted = sum(context[start:stop])
             for i, anchor in enumerate(anchors):
                 share = wanted // len(anchors) + (i < wanted % len(anchors))
@@ -94,5 +87,5 @@ class FastVID(ExactBudget):
 
     def _blend(self, rows: Tensor, centres: Tensor, label: Tensor) -> Float32[Tensor, "c d"]:
         total, num_members = sum_by_label(rows, label, len(centres))
-        weight = (1 / (num_members + 1)).clamp(min=self.beta)
+        weight = (1 / (num_members + 1)).clamp(min=self.config.centre_weight)
         return weight * centres.float() + (1 - weight) * total / num_members

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
@@ -15,46 +14,42 @@ from llava_scissor.compression.baselines.selection import ExactBudget, Survivors
 from llava_scissor.compression.baselines.windows import Group, enough_groups, share_out, static_and_dynamic
 from llava_scissor.compression.merging import sum_by_label
 from llava_scissor.compression.protocol import CompressionResult, Needs, TowerState
+from llava_scissor.config import HoliTomConfig
 
 
-@dataclass(frozen=True)
-class HoliTom(ExactBudget):
+class HoliTom(ExactBudget[HoliTomConfig]):
     """Choose the windows in which static places save the most tokens; then reduce static and dynamic places.
 
     Static places are averaged over their window and merged around peaks of density. Of the dynamic places of a
     frame those with the most attention stay as they are; a share of contextual ones is merged around peaks. Ours,
     for an exact budget: shares in proportion to the number of places, and tau rises if there are too few.
 
-    Attributes:
-        tau: similarity to the next frame above which a place is static; published: 0.65 at 10 %, 0.8 above.
-        context: share of merged tokens among those of the dynamic places.
-        beta: weight of the centre beside the mean of those that are merged into it.
-        num_neighbours: from which densities are taken.
+    Its options are those of `HoliTomConfig`.
 
     Reference: HoliTom (arXiv 2505.21334), without its part inside the language model.
     """
 
+    settings = HoliTomConfig
+
     needs: ClassVar[Needs] = Needs(attention=True)
-    tau: float = 0.65
-    context: float = 0.0
-    beta: float = 0.6
-    num_neighbours: int = 7
 
     def _keep(self, tokens: Tensor, unit: Tensor, count: int, tower: TowerState) -> CompressionResult:
         assert tower.attention is not None
         survivors, attention = Survivors(tokens), tower.attention.flatten()
         similarity = 1 - distance(unit[:-1], unit[1:])  # (F - 1, P)
-        groups = enough_groups(partial(_groups, similarity, tokens.shape[1]), self.tau, count)
+        groups = enough_groups(
+            partial(_groups, similarity, tokens.shape[1]), self.config.effective_static_threshold, count
+        )
         for group, share in share_out(groups, count):
             is_dynamic = len(group) == 1
-            num_chosen = round(share * (1 - self.context)) if is_dynamic else 0
+            num_chosen = round(share * (1 - self.config.merged_ratio)) if is_dynamic else 0
             chosen = group[0, top(attention[group[0]], num_chosen)]
             survivors.add(chosen)
             if share > num_chosen:
                 rest = group[:, survivors.is_free[group[0]]]
                 rows = survivors.flat[rest].float().mean(0)  # (n, D)
-                centres, label = density_peaks(rows, share - num_chosen, self.num_neighbours)
-                values = blend(rows, centres, label, self.beta)
+                centres, label = density_peaks(rows, share - num_chosen, self.config.num_neighbours)
+                values = blend(rows, centres, label, self.config.centre_weight)
                 survivors.add(rest[0, centres], values, rest, label.expand_as(rest))
         return survivors.result(is_sorted=False)
 

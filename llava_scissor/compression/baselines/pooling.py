@@ -3,49 +3,40 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
+from llava_scissor.compression.baselines.selection import Peer
 from llava_scissor.compression.baselines.shares import even_shares
 from llava_scissor.compression.merging import mean_by_label
-from llava_scissor.compression.protocol import CompressionResult, budget, check_tokens, summarize
+from llava_scissor.compression.protocol import CompressionResult, TowerState, summarize
+from llava_scissor.config import PoolingConfig
 from llava_scissor.errors import InputError
 
 
-@dataclass(frozen=True)
-class Pooling:
+class Pooling(Peer[PoolingConfig]):
     """Average the tokens of rectangular cells: exactly `budget(retention_ratio, N)`, an even share a frame.
 
     Cells do not overlap and cover every token, so none is dropped. With fewer tokens than frames, runs of
     whole frames are averaged to one token each.
 
-    Attributes:
-        retention_ratio: tokens kept / tokens before.
+    Its options are those of `PoolingConfig`.
 
     Reference: adaptive average pooling as in PLLaVA (arXiv 2404.16994), after the projector and with an
     exact budget.
     """
 
-    retention_ratio: float
+    settings = PoolingConfig
 
-    def __call__(self, tokens: Float[Tensor, "f p d"]) -> CompressionResult:
-        """Compress one video.
-
-        Raises:
-            InputError: the tokens of a frame are not a square grid.
-        """
-        check_tokens(tokens)
+    def _choose(self, tokens: Tensor, count: int, tower: TowerState) -> CompressionResult:
         num_frames, size, _ = tokens.shape
         if math.isqrt(size) ** 2 != size:
             raise InputError(
                 f"pooling needs a square grid of tokens in each frame, got {size}; choose another method"
             )
-        target = budget(self.retention_ratio, num_frames * size)
-        cell = _cells(num_frames, math.isqrt(size), target).to(tokens.device)
-        pooled = mean_by_label(tokens.flatten(0, 1), cell, target)
+        cell = _cells(num_frames, math.isqrt(size), count).to(tokens.device)
+        pooled = mean_by_label(tokens.flatten(0, 1), cell, count)
         return summarize(tokens, pooled.to(tokens.dtype), cell, cell)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import groupby, pairwise
 
 import torch
@@ -14,40 +13,35 @@ from llava_scissor.compression.baselines.selection import ExactBudget, Survivors
 from llava_scissor.compression.baselines.windows import enough_groups, share_out, static_and_dynamic
 from llava_scissor.compression.merging import mean_by_label
 from llava_scissor.compression.protocol import CompressionResult, TowerState
+from llava_scissor.config import PruneVidConfig
 
 
-@dataclass(frozen=True)
-class PruneVid(ExactBudget):
+class PruneVid(ExactBudget[PruneVidConfig]):
     """Cut the video into windows; average static places over a window; cluster static and dynamic places.
 
     Ours, for an exact budget: the static places of each window and the dynamic ones of each frame get shares in
     proportion to their number, and tau rises if there are fewer of all of them than the budget.
 
-    Attributes:
-        tau: mean similarity of a place over a window above which it is static.
-        window_ratio: clusters of frames / frames.
-        num_neighbours: from which densities are taken.
+    Its options are those of `PruneVidConfig`.
 
     Reference: PruneVid (arXiv 2412.16117), without its part inside the language model.
     """
 
-    tau: float = 0.8
-    window_ratio: float = 0.25
-    num_neighbours: int = 7
+    settings = PruneVidConfig
 
     def _keep(self, tokens: Tensor, unit: Tensor, count: int, tower: TowerState) -> CompressionResult:
         survivors, frames = Survivors(tokens), tokens.float().mean(1)
-        num_windows = max(1, int(self.window_ratio * len(frames)))
-        _, label = density_peaks(frames, num_windows, self.num_neighbours)
+        num_windows = max(1, int(self.config.window_ratio * len(frames)))
+        _, label = density_peaks(frames, num_windows, self.config.num_neighbours)
         windows = [(*w, _steadiness(unit[slice(*w)])) for w in contiguous_windows(label.tolist())]
         groups = enough_groups(
             lambda tau: static_and_dynamic((start, stop, steady > tau) for start, stop, steady in windows),
-            self.tau,
+            self.config.static_threshold,
             count,
         )
         for group, share in share_out(groups, count):
             rows = survivors.flat[group].float().mean(0)  # (n, D)
-            centres, label = density_peaks(rows, share, self.num_neighbours)
+            centres, label = density_peaks(rows, share, self.config.num_neighbours)
             values = mean_by_label(rows, label, share)
             survivors.add(group[0, centres], values, group, label.expand_as(group))
         return survivors.result(is_sorted=False)

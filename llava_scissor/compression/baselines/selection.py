@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
+from llava_scissor.compression.configured import Configured
+from llava_scissor.compression.places import keep_positions
 from llava_scissor.compression.protocol import (
     CompressionResult,
     Identity,
@@ -22,18 +23,18 @@ from llava_scissor.compression.protocol import (
     summarize,
 )
 from llava_scissor.compression.similarity import directions
+from llava_scissor.config import PeerConfig
+
+P = TypeVar("P", bound=PeerConfig)
 
 
-@dataclass(frozen=True)
-class ExactBudget(ABC):
-    """Base of the methods that compare tokens: exactly `budget(retention_ratio, N)` stay, all of them unchanged.
+class Peer(Configured[P], ABC):
+    """Base of the methods behind the projector that keep exactly `budget(retention_ratio, N)` tokens.
 
     Attributes:
-        retention_ratio: tokens kept / tokens before.
         needs: what the method looks at besides the tokens.
     """
 
-    retention_ratio: float
     needs: ClassVar[Needs] = Needs()
 
     def __call__(self, tokens: Float[Tensor, "f p d"], tower: TowerState | None = None) -> CompressionResult:
@@ -44,14 +45,27 @@ class ExactBudget(ABC):
             tower: what `needs` names; the rest is ignored.
 
         Raises:
-            InputError: tokens of another shape, or with NaN or infinity; something that is needed is not there.
+            InputError: tokens of another shape; something that is needed is not there; from methods that compare
+                tokens, also if one contains NaN or infinity.
         """
         check_tokens(tokens)
         tower = check_tower(tokens, self, tower)
+        count = budget(self.config.retention_ratio, tokens.shape[0] * tokens.shape[1])
+        result = self._choose(tokens, count, tower)
+        return keep_positions(result) if self.config.positions == "original" else result
+
+    @abstractmethod
+    def _choose(self, tokens: Tensor, count: int, tower: TowerState) -> CompressionResult:
+        """Keep exactly `count` tokens (F, P, D), at most all; `tower` has what is needed."""
+
+
+class ExactBudget(Peer[P]):
+    """Base of the peers that compare tokens. If the budget is all tokens, they stay as they are."""
+
+    def _choose(self, tokens: Tensor, count: int, tower: TowerState) -> CompressionResult:
         unit = directions(tokens).unit
-        num_input = tokens.shape[0] * tokens.shape[1]
-        count = budget(self.retention_ratio, num_input)
-        return Identity()(tokens) if count == num_input else self._keep(tokens, unit, count, tower)
+        keeps_all = count == tokens.shape[0] * tokens.shape[1]
+        return Identity()(tokens) if keeps_all else self._keep(tokens, unit, count, tower)
 
     @abstractmethod
     def _keep(self, tokens: Tensor, unit: Tensor, count: int, tower: TowerState) -> CompressionResult:

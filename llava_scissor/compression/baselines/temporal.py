@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from llava_scissor.compression.baselines.selection import ExactBudget, distance, select, top, top_per_frame
 from llava_scissor.compression.baselines.shares import even_positions, even_shares
 from llava_scissor.compression.protocol import CompressionResult, TowerState
+from llava_scissor.config import DyCokeConfig, EVSConfig
 
 
-@dataclass(frozen=True)
-class EVS(ExactBudget):
+class EVS(ExactBudget[EVSConfig]):
     """Keep the first frame, and the tokens least similar to the one at the same place in the frame before.
 
     With fewer tokens than a frame has: evenly spread ones of the first frame (ours).
 
+    Its options are those of `EVSConfig`.
+
     Reference: Efficient Video Sampling (arXiv 2510.14624).
     """
+
+    settings = EVSConfig
 
     def _keep(self, tokens: Tensor, unit: Tensor, count: int, tower: TowerState) -> CompressionResult:
         if count < tokens.shape[1]:
@@ -29,8 +31,7 @@ class EVS(ExactBudget):
         return select(tokens, top(change.flatten(), count))
 
 
-@dataclass(frozen=True)
-class DyCoke(ExactBudget):
+class DyCoke(ExactBudget[DyCokeConfig]):
     """Keep the first frame of every window of four whole; of the others the tokens that differ most.
 
     Frames 1 and 2 of a window are compared with its frame 0, frame 3 with frame 2, place by place. Ours, for an
@@ -38,14 +39,18 @@ class DyCoke(ExactBudget):
     the one at j without its lowest bit; what is left is split evenly over the other frames. With fewer tokens
     than a frame has: evenly spread ones of the first frame.
 
+    Its options are those of `DyCokeConfig`.
+
     Reference: the temporal merging of DyCoke (arXiv 2411.15024), without its pruning of the cache.
     """
+
+    settings = DyCokeConfig
 
     def _keep(self, tokens: Tensor, unit: Tensor, count: int, tower: TowerState) -> CompressionResult:
         num_frames, size, _ = tokens.shape
         if count < size:
             return _part_of_first_frame(tokens, count)
-        window = 4
+        window = self.config.window_size
         while -(-num_frames // window) * size > count:
             window *= 2
         offset = [frame % window for frame in range(num_frames)]

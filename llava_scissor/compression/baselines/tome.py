@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Float32
 from torch import Tensor
@@ -12,10 +10,10 @@ from llava_scissor.compression.baselines.selection import ExactBudget, Survivors
 from llava_scissor.compression.merging import mean_by_label
 from llava_scissor.compression.protocol import CompressionResult, TowerState
 from llava_scissor.compression.similarity import directions
+from llava_scissor.config import ToMeConfig
 
 
-@dataclass(frozen=True)
-class ToMe(ExactBudget):
+class ToMe(ExactBudget[ToMeConfig]):
     """Split the tokens alternately into two sets, merge the most similar pairs between them, and repeat.
 
     Each token of the first set has one partner, its most similar one in the second; at most half of all tokens go
@@ -24,8 +22,12 @@ class ToMe(ExactBudget):
 
     Cost: N^2 * D / 4 multiply-adds for the first round, about a third more for the others.
 
+    Its options are those of `ToMeConfig`.
+
     Reference: Token Merging (arXiv 2210.09461), made for the blocks of a vision transformer.
     """
+
+    settings = ToMeConfig
 
     def _keep(self, tokens: Tensor, unit: Tensor, count: int, tower: TowerState) -> CompressionResult:
         survivors = Survivors(tokens)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -13,41 +12,37 @@ from llava_scissor.compression.baselines.clustering import density_peaks
 from llava_scissor.compression.baselines.selection import ExactBudget, Survivors
 from llava_scissor.compression.merging import mean_by_label
 from llava_scissor.compression.protocol import CompressionResult, Needs, TowerState
+from llava_scissor.config import UnifiedConfig
 
 
-@dataclass(frozen=True)
-class Unified(ExactBudget):
+class Unified(ExactBudget[UnifiedConfig]):
     """Visit tokens by falling attention and keep those unlike all kept before; cluster all others, of all frames.
 
     Not stated and therefore ours: that tokens are visited by falling attention, that the ratio of clusters is one
     of the budget, and the number of neighbours. Places in the pool that stay free go to clusters.
 
-    Attributes:
-        tau: similarity to a kept token from which on a token is not kept.
-        cluster_ratio: share of the budget that is for clusters.
-        num_neighbours: from which densities are taken.
-
     Cost: memory for the distances of all pairs of clustered tokens.
+
+    Its options are those of `UnifiedConfig`.
 
     Reference: Unified Spatiotemporal token compression (arXiv 2603.21957), without its part inside the language
     model.
     """
 
+    settings = UnifiedConfig
+
     needs: ClassVar[Needs] = Needs(attention=True)
-    tau: float = 0.7
-    cluster_ratio: float = 0.3
-    num_neighbours: int = 7
 
     def _keep(self, tokens: Tensor, unit: Tensor, count: int, tower: TowerState) -> CompressionResult:
         assert tower.attention is not None
         survivors, order = Survivors(tokens), tower.attention.flatten().argsort(descending=True, stable=True)
-        for_pool = count - round(self.cluster_ratio * count)
-        pool = order[pick_unlike(unit.flatten(0, 1)[order], for_pool, self.tau)]
+        for_pool = count - round(self.config.cluster_ratio * count)
+        pool = order[pick_unlike(unit.flatten(0, 1)[order], for_pool, self.config.pool_threshold)]
         survivors.add(pool)
         if count > len(pool):
             rest = survivors.is_free.nonzero().flatten()
             rows = survivors.flat[rest].float()
-            centres, label = density_peaks(rows, count - len(pool), self.num_neighbours)
+            centres, label = density_peaks(rows, count - len(pool), self.config.num_neighbours)
             survivors.add(rest[centres], mean_by_label(rows, label, len(centres)), rest, label)
         return survivors.result()
 

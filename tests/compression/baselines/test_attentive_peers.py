@@ -25,7 +25,9 @@ def state(video, seed=3):
 
 
 def keep(method, video, count, **options):
-    return method(ratio_of(count, video.shape[0] * video.shape[1]), **options)(video, state(video))
+    return method(retention_ratio=ratio_of(count, video.shape[0] * video.shape[1]), **options)(
+        video, state(video)
+    )
 
 
 def is_row_of(rows, video):
@@ -34,7 +36,8 @@ def is_row_of(rows, video):
 
 def test_visionzip_by_loops():
     video = draw(gaussian, 3, 16, 5)
-    tower, result = state(video), keep(VisionZip, video, 24, dominant=0.5)  # 4 dominant, 4 contextual a frame
+    tower = state(video)
+    result = keep(VisionZip, video, 24, dominant_ratio=0.5)  # 4 dominant, 4 contextual a frame
     keys = torch.nn.functional.normalize(tower.keys, dim=-1)
     for frame in range(3):
         order = tower.attention[frame].argsort(descending=True).tolist()
@@ -60,7 +63,7 @@ def test_visionzip_keeps_one_dominant_token_where_there_is_one():
 @pytest.mark.parametrize("count", [7, 20, 41])
 def test_fastvid_with_whole_centres_keeps_rows_of_the_source(count):
     video = draw(smooth, 7, SIZE, 4)
-    result = keep(FastVID, video, count, beta=1.0)
+    result = keep(FastVID, video, count, centre_weight=1.0)
     assert is_row_of(result.tokens, video).all()
     salient = is_row_of(keep(FastVID, video, count).tokens, video).sum()
     assert count > salient >= count - int(0.4 * count) or count == 7
@@ -71,7 +74,7 @@ def test_fastvid_by_loops(num_frames, step, anchors):
     """One segment; each anchor has two centres, and merges the rest of all frames into them."""
     video = draw(gaussian, num_frames, SIZE, 4)
     count = 3 * num_frames + 2 * len(anchors)  # three salient tokens a frame
-    result = keep(FastVID, video, count, num_segments=1, tau=-1.0, step=step)
+    result = keep(FastVID, video, count, num_segments=1, segment_threshold=-1.0, anchor_step=step)
     attention = state(video).attention
     kept = [sorted(attention[f].topk(3).indices.tolist()) for f in range(num_frames)]
     rest = [(f, p) for f in range(num_frames) for p in range(SIZE) if p not in kept[f]]
@@ -92,14 +95,15 @@ def test_fastvid_by_loops(num_frames, step, anchors):
 def test_fastvid_takes_the_pooling_head_where_it_is_given():
     video = draw(gaussian, 3, SIZE, 4)
     attention, probe = state(video).attention, state(video, 4).attention
-    with_probe = FastVID(0.3, context=0.0)(video, TowerState(attention, probe=probe, frame=torch.ones(3, 2)))
-    assert torch.equal(with_probe.tokens, FastVID(0.3, context=0.0)(video, TowerState(probe)).tokens)
-    assert not torch.equal(with_probe.tokens, FastVID(0.3, context=0.0)(video, TowerState(attention)).tokens)
+    method = FastVID(retention_ratio=0.3, merged_ratio=0.0)
+    with_probe = method(video, TowerState(attention, probe=probe, frame=torch.ones(3, 2)))
+    assert torch.equal(with_probe.tokens, method(video, TowerState(probe)).tokens)
+    assert not torch.equal(with_probe.tokens, method(video, TowerState(attention)).tokens)
 
 
 @pytest.mark.parametrize("count", [4, 15, 28, 50, 60])
 def test_fastvid_counts_add_up(count):
-    method = FastVID(0.5, context=0.9, step=3)
+    method = FastVID(retention_ratio=0.5, merged_ratio=0.9, anchor_step=3)
     for parts in ([(0, 7)], [(0, 1), (1, 5), (5, 7)]):
         shares = [count // 7 + (f < count % 7) for f in range(7)]
         salient, centres = method._shares(parts, shares, SIZE)
@@ -134,7 +138,7 @@ def test_holitom_keeps_a_still_video_once_and_a_changing_one_by_attention():
     assert torch.equal(result.tokens, picture[0])
     assert result.sizes.tolist() == [4] * SIZE
     video = draw(gaussian, 4, SIZE, 4)
-    stays = (keep(HoliTom, video, 12, tau=1.1).component >= 0).view(4, SIZE)
+    stays = (keep(HoliTom, video, 12, static_threshold=1.0).component >= 0).view(4, SIZE)
     attention = state(video).attention
     for frame in range(4):
         assert stays[frame].sum() == 3
@@ -143,11 +147,12 @@ def test_holitom_keeps_a_still_video_once_and_a_changing_one_by_attention():
 
 def test_holitom_counts_static_places_once():
     video = torch.cat([draw(gaussian, 1, 4, 6).expand(3, 4, 6), draw(gaussian, 3, 5, 6)], dim=1)
-    result = keep(HoliTom, video, 19, tau=0.99)  # 4 static rows and 3 * 5 dynamic ones: all of them
+    # 4 static rows and 3 * 5 dynamic ones: all of them
+    result = keep(HoliTom, video, 19, static_threshold=0.99)
     assert sorted(result.sizes.tolist()) == [1] * 15 + [3] * 4
     assert is_row_of(result.tokens, video).sum() >= 15
     torch.testing.assert_close(result.tokens[:4], video[0, :4])
-    few = keep(HoliTom, video, 8, tau=0.99, context=0.5)
+    few = keep(HoliTom, video, 8, static_threshold=0.99, merged_ratio=0.5)
     assert (few.frame_span.diff(dim=1)[:, 0] == 2).sum() == 2  # 8 * 4 / 19, rounded
 
 
@@ -180,7 +185,7 @@ def test_unified_keeps_the_pool_and_loses_nothing():
 
 def test_unified_without_clusters_is_the_highest_attention():
     video = draw(gaussian, 4, SIZE, 4)
-    result = keep(Unified, video, 10, tau=1.1, cluster_ratio=0.0)
+    result = keep(Unified, video, 10, pool_threshold=1.0, cluster_ratio=0.0)
     attention = state(video).attention.flatten()
     assert (result.component >= 0).nonzero().flatten().tolist() == attention.topk(
         10
@@ -189,7 +194,7 @@ def test_unified_without_clusters_is_the_highest_attention():
 
 def test_unified_with_a_pool_of_one():
     video = draw(gaussian, 4, SIZE, 4)
-    result = keep(Unified, video, 10, tau=-1.0)
+    result = keep(Unified, video, 10, pool_threshold=-1.0)
     assert result.sizes.sum() == 4 * SIZE
     alone = int(state(video).attention.argmax())
     assert result.sizes[result.component[alone]] == 1

@@ -12,7 +12,7 @@ from tests.compression.draws import draw, gaussian, ratio_of, smooth
 
 
 def keep(method, video, count, **options):
-    return method(ratio_of(count, video.shape[0] * video.shape[1]), **options)(video)
+    return method(retention_ratio=ratio_of(count, video.shape[0] * video.shape[1]), **options)(video)
 
 
 def means(video, component, count):

@@ -36,7 +36,7 @@ def state(video, seed=0) -> TowerState:
 
 def keep(method, video, count):
     ratio = ratio_of(count, video.shape[0] * video.shape[1])
-    return method(ratio)(video, state(video))
+    return method(retention_ratio=ratio)(video, state(video))
 
 
 @every_method
@@ -101,12 +101,12 @@ def test_bad_tokens_are_refused(method, unchecked_shapes):
     with pytest.raises(InputError, match="NaN"):
         keep(method, video, 4)
     with pytest.raises(InputError, match="must be a non-empty floating tensor"):
-        method(0.5)(torch.ones(3, 4))
+        method(retention_ratio=0.5)(torch.ones(3, 4))
 
 
 @every_method
 def test_each_is_a_compressor(method):
-    assert isinstance(method(0.5), Compressor)
+    assert isinstance(method(retention_ratio=0.5), Compressor)
 
 
 @pytest.mark.parametrize("method", ATTENTIVE)
@@ -115,12 +115,12 @@ def test_what_is_needed_must_be_given(method, unchecked_shapes):
     asked = r"needs the attention of the vision tower, finite and of shape \(3, 9\), got "
     for tower in (None, TowerState(), TowerState(keys=torch.ones(3, SIZE, 4))):
         with pytest.raises(InputError, match=asked + "none: give the state that"):
-            method(0.5)(video, tower)
+            method(retention_ratio=0.5)(video, tower)
     keys = torch.ones(3, SIZE, 4)
     with pytest.raises(InputError, match=asked + r"shape \(3, 8\)"):
-        method(0.5)(video, TowerState(torch.ones(3, SIZE - 1), keys))
+        method(retention_ratio=0.5)(video, TowerState(torch.ones(3, SIZE - 1), keys))
     with pytest.raises(InputError, match=asked + r"shape \(3, 9\), or values that are not finite"):
-        method(0.5)(video, TowerState(torch.full((3, SIZE), torch.nan), keys))
+        method(retention_ratio=0.5)(video, TowerState(torch.full((3, SIZE), torch.nan), keys))
 
 
 def test_keys_must_be_given(unchecked_shapes):
@@ -129,8 +129,10 @@ def test_keys_must_be_given(unchecked_shapes):
         r"VisionZip needs the keys of the vision tower, finite and of shape \(3, 9\) \+ \(width,\), got none"
     )
     with pytest.raises(InputError, match=message):
-        VisionZip(0.5)(video, TowerState(torch.ones(3, SIZE)))
-    assert isinstance(VisionZip(0.5), TowerCompressor)
-    assert needs_of(VisionZip(0.5), ToMe(0.5)) == Needs(attention=True, keys=True)
-    assert needs_of(Unified(0.5), ToMe(0.5)) == Needs(attention=True)
-    assert needs_of(ToMe(0.5), Identity(), len) == Needs()
+        VisionZip(retention_ratio=0.5)(video, TowerState(torch.ones(3, SIZE)))
+    assert isinstance(VisionZip(retention_ratio=0.5), TowerCompressor)
+    assert needs_of(VisionZip(retention_ratio=0.5), ToMe(retention_ratio=0.5)) == Needs(
+        attention=True, keys=True
+    )
+    assert needs_of(Unified(retention_ratio=0.5), ToMe(retention_ratio=0.5)) == Needs(attention=True)
+    assert needs_of(ToMe(retention_ratio=0.5), Identity(), len) == Needs()

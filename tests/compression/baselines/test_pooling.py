@@ -11,7 +11,7 @@ from tests.compression.draws import constant, draw, gaussian, ratio_of
 
 
 def pool(video, count):
-    return Pooling(ratio_of(count, video.shape[0] * video.shape[1]))(video)
+    return Pooling(retention_ratio=ratio_of(count, video.shape[0] * video.shape[1]))(video)
 
 
 @pytest.mark.parametrize(("frames", "count"), COUNTS)
@@ -79,9 +79,9 @@ def test_float16_does_not_overflow():
 @pytest.mark.parametrize("size", [2, 8, 195])
 def test_only_square_grids(size):
     with pytest.raises(InputError, match=f"needs a square grid of tokens in each frame, got {size}; choose"):
-        Pooling(0.5)(torch.ones(2, size, 3))
+        Pooling(retention_ratio=0.5)(torch.ones(2, size, 3))
 
 
 def test_wrong_tensors_are_refused(unchecked_shapes):
     with pytest.raises(InputError, match="must be a non-empty floating tensor"):
-        Pooling(0.5)(torch.ones(3, 4))
+        Pooling(retention_ratio=0.5)(torch.ones(3, 4))

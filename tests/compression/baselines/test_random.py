@@ -12,7 +12,7 @@ from tests.compression.draws import draw, gaussian, ratio_of
 @pytest.mark.parametrize(("frames", "count"), COUNTS)
 def test_the_budget_is_met_with_rows_of_the_source(frames, count):
     video = draw(gaussian, frames, SIZE, 4)
-    result = RandomTokens(ratio_of(count, frames * SIZE))(video)
+    result = RandomTokens(retention_ratio=ratio_of(count, frames * SIZE))(video)
     kept = (result.assignment >= 0).nonzero().flatten()
     assert result.num_kept == len(kept) == count
     assert torch.equal(result.tokens, video.flatten(0, 1)[kept])
@@ -21,20 +21,21 @@ def test_the_budget_is_met_with_rows_of_the_source(frames, count):
 
 def test_the_seed_and_nothing_else_decides():
     video = draw(gaussian, 4, SIZE, 4)
-    first = RandomTokens(0.5, seed=1)(video)
+    first = RandomTokens(retention_ratio=0.5, seed=1)(video)
     state = torch.get_rng_state()
-    assert torch.equal(RandomTokens(0.5, seed=1)(video + 1).assignment, first.assignment)
+    assert torch.equal(RandomTokens(retention_ratio=0.5, seed=1)(video + 1).assignment, first.assignment)
     assert torch.equal(torch.get_rng_state(), state)
-    assert not torch.equal(RandomTokens(0.5, seed=2)(video).assignment, first.assignment)
+    assert not torch.equal(RandomTokens(retention_ratio=0.5, seed=2)(video).assignment, first.assignment)
 
 
 def test_every_token_is_kept_equally_often():
     video, num_trials = torch.ones(3, 4, 1), 2000
-    counts = sum((RandomTokens(0.25, seed)(video).assignment >= 0).int() for seed in range(num_trials))
+    draws = (RandomTokens(retention_ratio=0.25, seed=seed) for seed in range(num_trials))
+    counts = sum((random(video).assignment >= 0).int() for random in draws)
     # Each count is binomial with mean 500 and deviation 19.
     assert (counts - num_trials / 4).abs().max() < 4 * 19
 
 
 def test_wrong_tensors_are_refused(unchecked_shapes):
     with pytest.raises(InputError, match="must be a non-empty floating tensor"):
-        RandomTokens(0.5)(torch.ones(3, 4))
+        RandomTokens(retention_ratio=0.5)(torch.ones(3, 4))

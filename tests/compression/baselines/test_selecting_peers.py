@@ -18,7 +18,7 @@ from tests.compression.draws import draw, duplicates, gaussian, orthogonal, rati
 def kept(method, video, count, **options):
     """Which tokens stay, (F, P)."""
     ratio = ratio_of(count, video.shape[0] * video.shape[1])
-    return (method(ratio, **options)(video).component >= 0).view(video.shape[:2])
+    return (method(retention_ratio=ratio, **options)(video).component >= 0).view(video.shape[:2])
 
 
 def cosine(left, right):

@@ -12,7 +12,7 @@ from tests.compression.draws import draw, gaussian, ratio_of
 @pytest.mark.parametrize(("frames", "count"), COUNTS)
 def test_the_budget_is_met_with_rows_of_the_source(frames, count):
     video = draw(gaussian, frames, SIZE, 4)
-    result = UniformTokens(ratio_of(count, frames * SIZE))(video)
+    result = UniformTokens(retention_ratio=ratio_of(count, frames * SIZE))(video)
     kept = (result.assignment >= 0).nonzero().flatten()
     assert result.num_kept == len(kept) == count
     assert torch.equal(result.tokens, video.flatten(0, 1)[kept])
@@ -22,15 +22,15 @@ def test_the_budget_is_met_with_rows_of_the_source(frames, count):
 
 @pytest.mark.parametrize(("count", "kept"), [(3, [1, 4, 7]), (1, [4]), (9, list(range(9)))])
 def test_tokens_are_evenly_spread_in_a_frame(count, kept):
-    result = UniformTokens(ratio_of(count, 9))(torch.ones(1, 9, 2))
+    result = UniformTokens(retention_ratio=ratio_of(count, 9))(torch.ones(1, 9, 2))
     assert (result.assignment >= 0).nonzero().flatten().tolist() == kept
 
 
 def test_with_fewer_tokens_than_frames_the_frames_are_evenly_spread():
-    result = UniformTokens(ratio_of(2, 8 * SIZE))(torch.ones(8, SIZE, 2))
+    result = UniformTokens(retention_ratio=ratio_of(2, 8 * SIZE))(torch.ones(8, SIZE, 2))
     assert result.frame_span.tolist() == [[1, 1], [5, 5]]
 
 
 def test_wrong_tensors_are_refused(unchecked_shapes):
     with pytest.raises(InputError, match="must be a non-empty floating tensor"):
-        UniformTokens(0.5)(torch.ones(3, 4))
+        UniformTokens(retention_ratio=0.5)(torch.ones(3, 4))
