@@ -1,6 +1,6 @@
 """Settings: one frozen class per section and per method, read from YAML and `--set`; never imports torch."""
 
-from llava_scissor.config.loading import load_config, to_dict
+from llava_scissor.config.loading import load_config, sections_with, to_dict
 from llava_scissor.config.methods import (
     METHODS,
     CompressionConfig,
@@ -57,5 +57,6 @@ __all__ = [
     "VideoConfig",
     "VisionZipConfig",
     "load_config",
+    "sections_with",
     "to_dict",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from llava_scissor.config.messages import Key, config_error, nearest_key, shown
+from llava_scissor.config.messages import Key, config_error, nearest_key, sections_of, shown
 from llava_scissor.config.schema import Config
 from llava_scissor.config.section import Section
 from llava_scissor.config.yaml_reader import explain_yaml_error, parse_yaml
@@ -45,6 +45,15 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
         return Config.model_validate(tree)
     except ValidationError as error:
         raise config_error(error, Config, origins) from None
+
+
+def sections_with(key: str) -> list[str]:
+    """Return the names of the sections that have a key, whichever the compression method."""
+    return [
+        name
+        for name, field in Config.model_fields.items()
+        if any(key in section.model_fields for section in sections_of(field))
+    ]
 
 
 def to_dict(config: Section) -> dict[str, Any]:

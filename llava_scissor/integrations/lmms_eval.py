@@ -19,7 +19,7 @@ from PIL.Image import Image
 from tqdm import tqdm
 
 from llava_scissor.compression import build_compressor
-from llava_scissor.config import Config, GenerationConfig, load_config
+from llava_scissor.config import Config, GenerationConfig, load_config, sections_with
 from llava_scissor.config.messages import nearest_key
 from llava_scissor.errors import ConfigError, InputError, ScissorError
 from llava_scissor.generation import Answer, Request, ask_batch
@@ -204,7 +204,7 @@ def _settings(path: str | None, values: dict[str, Any]) -> Config:
     overrides = []
     for name, value in values.items():
         key = name.rpartition(".")[2]
-        sections = [s for s, field in Config.model_fields.items() if key in field.annotation.model_fields]
+        sections = sections_with(key)
         if "." not in name and len(sections) != 1:
             expected = [f"{s}.{key}" for s in sections] or [
                 nearest_key(name, Config) or "a key of the settings"

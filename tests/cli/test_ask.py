@@ -48,7 +48,7 @@ def test_what_is_used_is_on_stderr(engine, video: str) -> None:
     assert result.stderr.splitlines() == [
         "model: path=demo device=auto dtype=auto attn_implementation=auto",
         "video: decoder=pyav resize=pil",
-        "compression: preset=paper retention_ratio=0.1 positions=consecutive seed=0 method=scissor images=False",
+        "compression: images=False method=scissor preset=paper retention_ratio=0.1 positions=consecutive seed=0",
         "generation: max_new_tokens=256 do_sample=False seed=0",
     ]
     assert ask(video, "--quiet").stderr == ""

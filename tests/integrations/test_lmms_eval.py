@@ -243,7 +243,7 @@ def test_every_setting_is_an_argument(plugin, tmp_path) -> None:
         ("compression.tua=1", "did you mean 'tau'"),
         ("retention_ratio=2", "compression.retention_ratio .*got 2, expected a number above 0 and at most 1"),
         ("on_error=skip", "on_error: got 'skip', expected fail or empty"),
-        ("method=random", "expected a retention_ratio"),
+        ("method=random", "retention_ratio: missing, which method 'random' needs"),
     ],
 )
 def test_arguments_that_cannot_be_used(arguments, message, plugin) -> None:
