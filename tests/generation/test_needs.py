@@ -18,7 +18,7 @@ PICTURE = Image.effect_noise((90, 60), 80)
 @pytest.mark.parametrize("method", [VisionZip, Unified])
 @pytest.mark.parametrize("kind", ["video", "images"])
 def test_every_way_gives_the_same_answer(method, kind, model, clip, monkeypatch) -> None:
-    monkeypatch.setattr(model, "compressor", method(0.25))
+    monkeypatch.setattr(model, "compressor", method(retention_ratio=0.25))
     media = clip if kind == "video" else Images(PICTURE, PICTURE, compress=True)
     one = ask(model, media, "what is this?", generation_config=CONFIG)
     assert one.compressions[0].num_kept == int(0.25 * one.compressions[0].num_input)

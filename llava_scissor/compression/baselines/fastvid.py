@@ -60,9 +60,9 @@ class FastVID(ExactBudget[FastVIDConfig]):
                 score, _ = peak_scores(flat[own].float(), self.config.num_neighbours)
                 centres = own[top(score, num_centres[anchor])]
                 similarity, label = best_partners(unit[members], unit[centres])
-                place = torch.searchsorted(members, centres)
-                label[place] = torch.arange(len(centres), device=label.device)
-                similarity[place] = torch.inf
+                index = torch.searchsorted(members, centres)
+                label[index] = torch.arange(len(centres), device=label.device)
+                similarity[index] = torch.inf
                 is_nearer = similarity > nearest[members]
                 values = self._blend(flat[members], flat[centres], label)
                 survivors.add(centres, values, members[is_nearer], label[is_nearer])

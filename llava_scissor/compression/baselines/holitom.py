@@ -18,11 +18,12 @@ from llava_scissor.config import HoliTomConfig
 
 
 class HoliTom(ExactBudget[HoliTomConfig]):
-    """Choose the windows in which static places save the most tokens; then reduce static and dynamic places.
+    """Choose the windows in which static positions save the most tokens; then reduce static and dynamic positions.
 
-    Static places are averaged over their window and merged around peaks of density. Of the dynamic places of a
-    frame those with the most attention stay as they are; a share of contextual ones is merged around peaks. Ours,
-    for an exact budget: shares in proportion to the number of places, and tau rises if there are too few.
+    Static positions are averaged over their window and merged around peaks of density. Of the dynamic positions of
+    a frame those with the most attention stay as they are; a share of contextual ones is merged around peaks. Ours,
+    for an exact budget: shares in proportion to the number of positions. The static threshold rises until there are
+    enough of them.
 
     Its options are those of `HoliTomConfig`.
 
@@ -73,10 +74,10 @@ def _groups(similarity: Float32[Tensor, "t p"], size: int, tau: float) -> list[G
 
 
 def best_windows(is_alike: Bool[Tensor, "t p"]) -> list[tuple[int, int]]:
-    """Cut a video so that keeping the static places of each window only once saves the most tokens.
+    """Cut a video so that keeping the static positions of each window only once saves the most tokens.
 
     Args:
-        is_alike: for each frame but the last which places are as in the next frame.
+        is_alike: for each frame but the last which positions are as in the next frame.
 
     Returns:
         First frame and the frame behind the last of each window; of equal cuts those with shorter last windows.

@@ -17,10 +17,11 @@ from llava_scissor.config import PruneVidConfig
 
 
 class PruneVid(ExactBudget[PruneVidConfig]):
-    """Cut the video into windows; average static places over a window; cluster static and dynamic places.
+    """Cut the video into windows; average static positions over a window; cluster static and dynamic positions.
 
-    Ours, for an exact budget: the static places of each window and the dynamic ones of each frame get shares in
-    proportion to their number, and tau rises if there are fewer of all of them than the budget.
+    Ours, for an exact budget: the static positions of each window and the dynamic ones of each frame get shares in
+    proportion to their number, and the static threshold rises if there are fewer of
+    all of them than the budget.
 
     Its options are those of `PruneVidConfig`.
 
@@ -48,7 +49,7 @@ class PruneVid(ExactBudget[PruneVidConfig]):
 
 
 def _steadiness(unit: Float32[Tensor, "w p d"]) -> Float32[Tensor, " p"]:
-    """Return the mean similarity of each place to itself in other frames; in a single frame none is steady."""
+    """Return the mean similarity of each position to itself in other frames; in a single frame none is steady."""
     num_frames = len(unit)
     if num_frames == 1:
         return unit.new_full((unit.shape[1],), -torch.inf)
@@ -61,7 +62,7 @@ def contiguous_windows(labels: list[int]) -> list[tuple[int, int]]:
     What lies between two windows goes to the longer one, to the left one if they are equally long.
 
     Returns:
-        First place and the place behind the last of each window; one window if there is no such run.
+        First frame and the frame behind the last of each window; one window if there is no such run.
     """
     runs, start = [], 0
     for label, run in groupby(labels):

@@ -11,7 +11,11 @@ from llava_scissor.config import RandomConfig
 
 
 class RandomTokens(Peer[RandomConfig]):
-    """Keep exactly `budget(retention_ratio, N)` tokens, each as likely as any other, in their order."""
+    """Keep tokens drawn without replacement, each as likely as any other, in their order.
+
+    The generator is a private one on the CPU, so that every device keeps the same tokens. Its options are those of
+    `RandomConfig`.
+    """
 
     settings = RandomConfig
 

@@ -1,4 +1,4 @@
-"""Keep what differs from an earlier frame, place by place: EVS and DyCoke."""
+"""Keep what differs from an earlier frame, position by position: EVS and DyCoke."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llava_scissor.config import DyCokeConfig, EVSConfig
 
 
 class EVS(ExactBudget[EVSConfig]):
-    """Keep the first frame, and the tokens least similar to the one at the same place in the frame before.
+    """Keep the first frame, and the tokens least similar to the one at the same position in the frame before.
 
     With fewer tokens than a frame has: evenly spread ones of the first frame (ours).
 
@@ -32,12 +32,13 @@ class EVS(ExactBudget[EVSConfig]):
 
 
 class DyCoke(ExactBudget[DyCokeConfig]):
-    """Keep the first frame of every window of four whole; of the others the tokens that differ most.
+    """Keep the first frame of every window whole; of the others the tokens that differ most.
 
-    Frames 1 and 2 of a window are compared with its frame 0, frame 3 with frame 2, place by place. Ours, for an
-    exact budget: windows double until their first frames fit, and the frame at offset j is then compared with
-    the one at j without its lowest bit; what is left is split evenly over the other frames. With fewer tokens
-    than a frame has: evenly spread ones of the first frame.
+    In a window of four, frames 1 and 2 are compared with frame 0, and frame 3 with frame 2, position by position.
+
+    Ours, for an exact budget: windows double until their first frames fit. The frame at offset j is then compared
+    with the one at j without its lowest bit. What is left is split evenly over the other frames. With fewer tokens
+    than a frame has, evenly spread ones of the first frame stay.
 
     Its options are those of `DyCokeConfig`.
 

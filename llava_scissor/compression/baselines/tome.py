@@ -18,7 +18,7 @@ class ToMe(ExactBudget[ToMeConfig]):
 
     Each token of the first set has one partner, its most similar one in the second; at most half of all tokens go
     in a round. A merged token is the mean of all original ones in it. Ours: it runs once, behind the projector, on
-    all tokens of the video, and tokens stay in order of time and place between rounds.
+    all tokens of the video, and tokens stay in order of time and position between rounds.
 
     Cost: N^2 * D / 4 multiply-adds for the first round, about a third more for the others.
 

@@ -43,9 +43,9 @@ class VisionZip(ExactBudget[VisionZipConfig]):
             survivors.add(frame[top(attention, num_dominant)])
             if num_merged := share - num_dominant:
                 rest = frame[survivors.is_free[frame]]
-                places = torch.arange(num_merged, device=tokens.device) * (len(rest) // num_merged)
-                _, label = best_partners(keys[rest], keys[rest[places]])
-                label[places] = torch.arange(num_merged, device=tokens.device)
+                starts = torch.arange(num_merged, device=tokens.device) * (len(rest) // num_merged)
+                _, label = best_partners(keys[rest], keys[rest[starts]])
+                label[starts] = torch.arange(num_merged, device=tokens.device)
                 values = mean_by_label(survivors.flat[rest], label, num_merged)
-                survivors.add(rest[places], values, rest, label)
+                survivors.add(rest[starts], values, rest, label)
         return survivors.result(is_sorted=False)

@@ -1,4 +1,4 @@
-"""Places that do not change during a window of frames, for the methods that keep them once."""
+"""Positions that do not change during a window of frames, for the methods that keep them once."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def share_out(groups: list[Group], count: int) -> list[tuple[Group, int]]:
 
 
 def static_and_dynamic(windows: Iterable[tuple[int, int, Bool[Tensor, " p"]]]) -> list[Group]:
-    """Return for each window its static places as one group, then for each frame the other places as one.
+    """Return for each window its static positions as one group, then for each frame the other positions as one.
 
     Args:
-        windows: first frame, the frame behind the last, and which places are static.
+        windows: first frame, the frame behind the last, and which positions are static.
     """
     groups = []
     for start, stop, is_static in windows:

@@ -4,18 +4,14 @@ import pytest
 import torch
 
 from llava_scissor.compression.baselines.uniform import UniformTokens
-from llava_scissor.errors import InputError
 from tests.compression.baselines.budgets import COUNTS, SIZE
 from tests.compression.draws import draw, gaussian, ratio_of
 
 
 @pytest.mark.parametrize(("frames", "count"), COUNTS)
-def test_the_budget_is_met_with_rows_of_the_source(frames, count):
+def test_every_frame_has_an_even_share(frames, count):
     video = draw(gaussian, frames, SIZE, 4)
     result = UniformTokens(retention_ratio=ratio_of(count, frames * SIZE))(video)
-    kept = (result.assignment >= 0).nonzero().flatten()
-    assert result.num_kept == len(kept) == count
-    assert torch.equal(result.tokens, video.flatten(0, 1)[kept])
     shares = (result.assignment.view(frames, SIZE) >= 0).sum(1)
     assert shares.max() - shares.min() <= 1
 
@@ -29,8 +25,3 @@ def test_tokens_are_evenly_spread_in_a_frame(count, kept):
 def test_with_fewer_tokens_than_frames_the_frames_are_evenly_spread():
     result = UniformTokens(retention_ratio=ratio_of(2, 8 * SIZE))(torch.ones(8, SIZE, 2))
     assert result.frame_span.tolist() == [[1, 1], [5, 5]]
-
-
-def test_wrong_tensors_are_refused(unchecked_shapes):
-    with pytest.raises(InputError, match="must be a non-empty floating tensor"):
-        UniformTokens(retention_ratio=0.5)(torch.ones(3, 4))
