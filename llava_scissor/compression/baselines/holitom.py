@@ -20,10 +20,11 @@ from llava_scissor.config import HoliTomConfig
 class HoliTom(ExactBudget[HoliTomConfig]):
     """Choose the windows in which static positions save the most tokens; then reduce static and dynamic positions.
 
-    Static positions are averaged over their window and merged around peaks of density. Of the dynamic positions of
-    a frame those with the most attention stay as they are; a share of contextual ones is merged around peaks. Ours,
-    for an exact budget: shares in proportion to the number of positions. The static threshold rises until there are
-    enough of them.
+    Static positions are averaged over their window and merged around peaks of density. Of the dynamic positions
+    of a frame those with the most attention stay as they are. A share of contextual ones is merged around peaks.
+
+    Ours, for an exact budget: shares in proportion to the number of positions. The static threshold rises until
+    there are enough of them.
 
     Its options are those of `HoliTomConfig`.
 
