@@ -37,8 +37,9 @@ def watch_last_block(tower: SiglipVisionModel, needs: Needs) -> Iterator[list[To
 
     reader = threading.get_ident()
 
-    def read(block: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        if threading.get_ident() != reader:
+    def read(block: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any] | None = None) -> None:
+        # torch may call a hook that is just being added or removed without keywords, but only in other threads.
+        if keywords is None or threading.get_ident() != reader:
             return
         hidden = keywords["hidden_states"] if "hidden_states" in keywords else arguments[0]
         queries, keys = (
