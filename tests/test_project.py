@@ -5,12 +5,10 @@ from __future__ import annotations
 import ast
 import fnmatch
 import importlib.util
-import io
 import os
 import re
 import subprocess
 import sys
-import tokenize
 import tomllib
 import zipfile
 from pathlib import Path
@@ -91,33 +89,6 @@ def test_files_and_functions_are_short(path: Path) -> None:
 
 def test_scripts_are_thin() -> None:
     assert {path.name: num_lines(path) for path in SCRIPTS if num_lines(path) > 120} == {}
-
-
-def test_the_package_stays_small() -> None:
-    """Counted without blank lines, comments and docstrings."""
-    assert 5000 < sum(map(num_lines_of_code, SOURCES)) < 9000
-
-
-def num_lines_of_code(path: Path) -> int:
-    text = path.read_text(encoding="utf-8")
-    strings = [
-        node
-        for node in ast.walk(ast.parse(text))
-        if isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    ]
-    documented = {line for node in strings for line in range(node.lineno, node.end_lineno + 1)}
-    layout = {
-        tokenize.COMMENT,
-        tokenize.NL,
-        tokenize.NEWLINE,
-        tokenize.INDENT,
-        tokenize.DEDENT,
-        tokenize.ENDMARKER,
-    }
-    tokens = [t for t in tokenize.generate_tokens(io.StringIO(text).readline) if t.type not in layout]
-    return len({line for t in tokens for line in range(t.start[0], t.end[0] + 1)} - documented)
 
 
 def test_the_package_prints_nothing() -> None:
