@@ -59,7 +59,9 @@ if TYPE_CHECKING:
         UniformFramesConfig,
         VidCom2Config,
         VisionZipConfig,
+        VisualBudget,
         load_config,
+        visual_budget,
     )
     from llava_scissor.errors import ScissorError
     from llava_scissor.generation import Answer, Request, Session, ask, ask_batch
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
     from llava_scissor.video import VideoClip, read_video
 
 _ROOM_OF = {
+    **dict.fromkeys(["VisualBudget", "visual_budget"], "config"),
     **dict.fromkeys(["CompressionResult", "Compressor", "Identity", "Scissor"], "compression"),
     **dict.fromkeys(["StreamingScissor"], "compression"),
     **dict.fromkeys(["build_compressor", "compress", "compress_batch"], "compression"),
@@ -171,6 +174,7 @@ __all__ = [
     "VideoClip",
     "VisionZip",
     "VisionZipConfig",
+    "VisualBudget",
     "__version__",
     "ask",
     "ask_batch",
@@ -181,6 +185,7 @@ __all__ = [
     "load_model",
     "load_model_from",
     "read_video",
+    "visual_budget",
 ]
 
 

@@ -28,6 +28,7 @@ PUBLIC = [
     "StreamingScissor",
     "Turn",
     "VideoClip",
+    "VisualBudget",
     "__version__",
     "ask",
     "ask_batch",
@@ -38,6 +39,7 @@ PUBLIC = [
     "load_model",
     "load_model_from",
     "read_video",
+    "visual_budget",
 ]
 PUBLIC_COMPRESSION = [
     "CompressionResult",

@@ -20,10 +20,11 @@ from llava_scissor.compression.linkage import merge_strongest
 from llava_scissor.compression.merging import mean_by_label, merge
 from llava_scissor.compression.operating_point import find_threshold
 from llava_scissor.compression.places import at_places, numbers_in_order
-from llava_scissor.compression.protocol import CompressionResult, budget, summarize
+from llava_scissor.compression.protocol import CompressionResult, summarize
 from llava_scissor.compression.similarity import Directions
 from llava_scissor.compression.token_sets import TokenSets, default_block_size
 from llava_scissor.config import ScissorConfig
+from llava_scissor.config.visual_budget import budget
 
 SLACK = 2.0**-22
 """More than the rounding of a difference of similarities."""

@@ -218,11 +218,6 @@ def check_tower(tokens: Tensor, compressor: TowerCompressor, tower: TowerState |
     return tower
 
 
-def budget(retention_ratio: float, num_tokens: int) -> int:
-    """Return the exact number of tokens that a retention ratio keeps: `max(1, floor(ratio * num_tokens))`."""
-    return max(1, int(retention_ratio * num_tokens))
-
-
 def summarize(
     inputs: Float[Tensor, "f p _d"],
     tokens: Float[Tensor, "k d"],

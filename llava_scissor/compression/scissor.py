@@ -16,10 +16,11 @@ from llava_scissor.compression.merging import mean_by_label, merge
 from llava_scissor.compression.on_device import compress_on_device, fits
 from llava_scissor.compression.operating_point import meet_budget
 from llava_scissor.compression.places import at_places, numbers_in_order
-from llava_scissor.compression.protocol import CompressionResult, Identity, budget, check_tokens, summarize
+from llava_scissor.compression.protocol import CompressionResult, Identity, check_tokens, summarize
 from llava_scissor.compression.similarity import directions
 from llava_scissor.compression.steps import TwoSteps, Video, components_of_frames
 from llava_scissor.config import ScissorConfig
+from llava_scissor.config.visual_budget import budget
 
 
 def compress(tokens: Float[Tensor, "f p d"], config: ScissorConfig | None = None) -> CompressionResult:

@@ -27,6 +27,7 @@ from llava_scissor.config.methods import (
 )
 from llava_scissor.config.schema import Config, GenerationConfig, ModelConfig, VideoConfig
 from llava_scissor.config.section import Section
+from llava_scissor.config.visual_budget import VisualBudget, visual_budget
 
 __all__ = [
     "METHODS",
@@ -56,7 +57,9 @@ __all__ = [
     "VidCom2Config",
     "VideoConfig",
     "VisionZipConfig",
+    "VisualBudget",
     "load_config",
     "sections_with",
     "to_dict",
+    "visual_budget",
 ]

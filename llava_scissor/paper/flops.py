@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 
-from llava_scissor.compression.protocol import budget
+from llava_scissor.config.visual_budget import budget
 from llava_scissor.model.geometry import Geometry
 
 NUM_NEW_TOKENS = 100

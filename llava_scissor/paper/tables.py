@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from llava_scissor.bench.random_model import geometry_of
-from llava_scissor.compression.protocol import budget
+from llava_scissor.config.visual_budget import budget
 from llava_scissor.errors import InputError
 from llava_scissor.paper.flops import paper_compression_flops, paper_flops
 

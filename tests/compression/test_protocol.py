@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from llava_scissor.compression import Compressor, Identity, Scissor, ScissorConfig, compress
 from llava_scissor.compression.baselines.fastv import FastV
-from llava_scissor.compression.protocol import budget, check_tokens, stage_of, summarize
+from llava_scissor.compression.protocol import check_tokens, stage_of, summarize
+from llava_scissor.config.visual_budget import budget
 from llava_scissor.errors import InputError
 from tests.compression.checks import assert_well_formed
 from tests.compression.draws import draw, gaussian

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from llava_scissor.compression.baselines.selection import top
 from llava_scissor.compression.configured import Configured
-from llava_scissor.compression.protocol import CompressionResult, Identity, Stage, budget
+from llava_scissor.compression.protocol import CompressionResult, Identity, Stage
 from llava_scissor.config import FastVConfig
+from llava_scissor.config.visual_budget import budget
 
 
 class FastV(Configured[FastVConfig]):

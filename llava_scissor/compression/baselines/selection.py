@@ -17,13 +17,13 @@ from llava_scissor.compression.protocol import (
     Identity,
     Needs,
     TowerState,
-    budget,
     check_tokens,
     check_tower,
     summarize,
 )
 from llava_scissor.compression.similarity import directions
 from llava_scissor.config import PeerConfig
+from llava_scissor.config.visual_budget import budget
 
 P = TypeVar("P", bound=PeerConfig)
 
