@@ -1,11 +1,10 @@
-"""Measure time and memory side by side: `python scripts/bench.py compressor --frames 32`.
-
-The same command as `llava-scissor bench`, with the same options; see --help.
-"""
+"""Measure time and memory side by side: the same as `llava-scissor bench`, with the same options; see --help."""
 
 from __future__ import annotations
 
-from llava_scissor.cli import main_bench
+import sys
+
+from llava_scissor.cli.app import main
 
 if __name__ == "__main__":
-    main_bench()
+    main(["bench", *sys.argv[1:]])

@@ -1,11 +1,10 @@
-"""Ask a question about a video: `python scripts/infer.py --video clip.mp4 --question "..."`.
-
-The same command as `llava-scissor ask`, with the same options; see --help.
-"""
+"""Ask a question about a video: the same as `llava-scissor ask`, with the same options; see --help."""
 
 from __future__ import annotations
 
-from llava_scissor.cli import main_ask
+import sys
+
+from llava_scissor.cli.app import main
 
 if __name__ == "__main__":
-    main_ask()
+    main(["ask", *sys.argv[1:]])

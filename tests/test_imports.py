@@ -134,7 +134,7 @@ def test_a_public_name_is_that_of_its_room() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["llava_scissor", "llava_scissor.config", "llava_scissor.errors", "llava_scissor.cli"]
+    "module", ["llava_scissor", "llava_scissor.config", "llava_scissor.errors", "llava_scissor.cli.app"]
 )
 def test_importing_costs_no_torch(module: str) -> None:
     code = (

@@ -140,7 +140,7 @@ def test_the_wheel_holds_code_model_and_clips(tmp_path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name.partition("/")[2] for name in archive.namelist() if name.startswith("llava_scissor/")}
         entry_points = archive.read(f"llava_scissor-{__version__}.dist-info/entry_points.txt").decode()
-    assert "llava-scissor = llava_scissor.cli:main" in entry_points
+    assert "llava-scissor = llava_scissor.cli.app:main" in entry_points
     assert {str(path.relative_to(PACKAGE)) for path in SOURCES} | set(DATA) <= names
     assert sum(name.endswith(".mp4") for name in names) >= 2
     assert not any("__pycache__" in name for name in names)

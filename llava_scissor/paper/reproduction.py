@@ -1,6 +1,6 @@
 """A table of the paper, run again through lmms-eval: what is run, and ours beside theirs.
 
-An experiment is a file such as those in configs/paper. Scores are compared as shares of the full model.
+An experiment is a file such as those in `paper/experiments/`. Scores are compared as shares of the full model.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from llava_scissor import cli
+from llava_scissor.cli import ask as command
 from llava_scissor.model import Turn
 from tests.cli.fake_answers import OPENING_S, make_answer
 
@@ -37,5 +37,5 @@ def engine(monkeypatch: pytest.MonkeyPatch):
         state.calls.append(SimpleNamespace(config=config, options=options))
         return SimpleNamespace(ask=answer, timings_s=state.opening_s)
 
-    monkeypatch.setattr(cli, "_open_session", open_session)
+    monkeypatch.setattr(command, "_open_session", open_session)
     return state

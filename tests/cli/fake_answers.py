@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 from typer.testing import CliRunner, Result
 
-from llava_scissor import cli
+from llava_scissor.cli.app import app
 from llava_scissor.model import Turn
 
 TIMINGS_S = {
@@ -54,8 +54,8 @@ OPENING_S = {"decode": 0.5, "preprocess": 0.25, "vision_tower": 1.5, "compressio
 
 
 def ask(video: str, *options: str, question: str = "What?") -> Result:
-    return CliRunner().invoke(cli.app, ["ask", "--video", video, "--question", question, *options])
+    return CliRunner().invoke(app, ["ask", "--video", video, "--question", question, *options])
 
 
 def ask_without_video(*options: str) -> Result:
-    return CliRunner().invoke(cli.app, ["ask", *options])
+    return CliRunner().invoke(app, ["ask", *options])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from llava_scissor import cli
 from llava_scissor._version import __version__
 from llava_scissor.config import Config, load_config, to_dict
 from llava_scissor.errors import (
@@ -231,7 +231,7 @@ def test_verbose_and_quiet_exclude_each_other(engine, video: str) -> None:
 
 
 def test_logging_is_left_as_it_was(engine, video: str) -> None:
-    logger = cli.logging.getLogger("llava_scissor")
+    logger = logging.getLogger("llava_scissor")
     before = (logger.level, list(logger.handlers))
     ask(video, "-v")
     assert (logger.level, list(logger.handlers)) == before

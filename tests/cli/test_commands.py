@@ -7,7 +7,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from llava_scissor.cli import app
+from llava_scissor.cli.app import app
 from llava_scissor.demo.clips import demo_clips
 
 RUNNER = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1"})
@@ -85,7 +85,7 @@ def test_all_tokens_alone_are_measured(tmp_path) -> None:
 def test_methods_are_measured_and_more_of_them_later(tmp_path) -> None:
     out = tmp_path / "deep"
     base = ["--clips", "2", "--device", "cpu", "--out", str(out), "--json"]
-    first = last_line(run("eval", *base, "--methods", "random", "--retentions", "0.25,0.5", "--no-plots"))
+    first = last_line(run("eval", *base, "--methods", "random", "--retention", "0.25,0.5", "--no-plots"))
     assert first == json.loads((out / "summary.json").read_text())
     assert (first["suite"], first["num_clips"], first["model"]) == ("shapes-v1", 2, "demo")
     assert [(row["method"], row["retention"]) for row in first["rows"]] == [
@@ -95,7 +95,7 @@ def test_methods_are_measured_and_more_of_them_later(tmp_path) -> None:
     ]
     assert not (out / "time.png").exists()
     answers = (out / "results.jsonl").read_text()
-    more = run("eval", *base[:-1], "--methods", "random, scissor", "--retentions", "0.25")
+    more = run("eval", *base[:-1], "--methods", "random, scissor", "--retention", "0.25")
     assert more.exit_code == 0, more.output
     assert (out / "results.jsonl").read_text().startswith(answers)
     assert [line.split()[1] for line in more.stdout.splitlines() if "│" in line] == [
@@ -116,8 +116,8 @@ def test_methods_are_measured_and_more_of_them_later(tmp_path) -> None:
     [
         (["eval", "--suite", "v1"], "--suite v1: expected one of shapes-v1,"),
         (["eval", "--methods", "scisor"], "--methods scisor: "),
-        (["eval", "--retentions", "0.1;0.2"], "--retentions 0.1;0.2: expected numbers with commas between"),
-        (["eval", "--retentions", "0.1,2"], "--retentions 0.1,2: 2.0 is not in (0, 1]"),
+        (["eval", "--retention", "0.1;0.2"], "--retention 0.1;0.2: expected numbers with commas between"),
+        (["eval", "--retention", "0.1,2"], "--retention 2.0: expected a number in (0, 1]"),
         (["eval", "--clips", "401"], "--clips 401: shapes-v1 has 400 clips"),
         (["bench", "compressor", "--retention", "0"], r"--retention 0.0: expected a number in (0, 1]"),
         (["bench", "compressor", "--dtype", "int8"], "expected auto, float32, bfloat16 or float16"),

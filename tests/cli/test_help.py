@@ -1,35 +1,55 @@
+"""Help texts, the version, and wrong usage."""
+
 from __future__ import annotations
 
-from pathlib import Path
+import subprocess
+import sys
 
+import click
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from llava_scissor._version import __version__
-from llava_scissor.cli import app
+from llava_scissor.cli.app import app
 
-HELP = {
-    ("--help",): "help.txt",
-    ("ask", "--help"): "ask_help.txt",
-    ("demo", "--help"): "demo_help.txt",
-    ("inspect", "--help"): "inspect_help.txt",
-    ("visualize", "--help"): "visualize_help.txt",
-    ("flops", "--help"): "flops_help.txt",
-    ("eval", "--help"): "eval_help.txt",
-    ("bench", "--help"): "bench_help.txt",
-    ("bench", "compressor", "--help"): "bench_compressor_help.txt",
-    ("bench", "growth", "--help"): "bench_growth_help.txt",
-    ("bench", "model", "--help"): "bench_model_help.txt",
-}
+ROOT = typer.main.get_command(app)
 
 
-@pytest.mark.parametrize("arguments", HELP)
-def test_the_help_is_pinned(arguments: tuple[str, ...]) -> None:
-    result = CliRunner(env={"COLUMNS": "100", "NO_COLOR": "1"}).invoke(
-        app, list(arguments), prog_name="llava-scissor"
-    )
+def all_commands(command: click.Command, name: str = "llava-scissor") -> dict[str, click.Command]:
+    """Return a command and those below it, by what is typed."""
+    below = command.commands.items() if isinstance(command, click.Group) else ()
+    return {name: command} | {k: v for n, c in below for k, v in all_commands(c, f"{name} {n}").items()}
+
+
+COMMANDS = all_commands(ROOT)
+
+
+@pytest.mark.parametrize("typed", COMMANDS)
+def test_every_option_is_named_with_a_sentence(typed: str) -> None:
+    words = typed.split()[1:]
+    result = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1"}).invoke(app, [*words, "--help"])
     assert result.exit_code == 0
-    assert result.stdout == (Path(__file__).parent / HELP[arguments]).read_text(encoding="utf-8")
+    for option in COMMANDS[typed].params:
+        sentence = getattr(option, "help", None)
+        assert sentence, option.name
+        assert sentence.endswith("."), sentence
+        assert option.opts[0] in result.stdout or option.name.upper() in result.stdout
+        assert sentence.split(";")[0][:60] in result.stdout
+
+
+@pytest.mark.parametrize(
+    "command", ["--help", "ask --help", "eval --help", "bench compressor --help", "--version"]
+)
+def test_help_costs_no_torch(command: str) -> None:
+    code = (
+        "import sys; from llava_scissor.cli.app import app; app(sys.argv[1:], standalone_mode=False); "
+        "print(sorted({'torch', 'transformers', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command.split()], text=True, capture_output=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_version() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from llava_scissor.cli import app
+from llava_scissor.cli.app import app
 
 SHIPPED = Path(__file__).resolve().parents[2] / "llava_scissor" / "demo" / "model"
 
@@ -65,7 +65,9 @@ def test_a_path_that_leads_nowhere_is_one_message(tmp_path: Path) -> None:
 
 
 def test_no_decoder_and_no_generation_is_imported() -> None:
-    code = "import sys; from llava_scissor.cli import app; app(['inspect', 'demo'], standalone_mode=False); "
+    code = (
+        "import sys; from llava_scissor.cli.app import app; app(['inspect', 'demo'], standalone_mode=False); "
+    )
     code += "print(sorted({'av', 'decord', 'llava_scissor.generation'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

@@ -17,7 +17,7 @@ def run(code: str, *arguments: str, **options) -> subprocess.CompletedProcess[st
 def test_bad_settings_are_refused_without_importing_torch(video: str) -> None:
     code = """
 import sys
-from llava_scissor.cli import main
+from llava_scissor.cli.app import main
 try:
     main()
 finally:
@@ -34,7 +34,7 @@ finally:
 
 FAKE_PROGRAM = """
 from types import SimpleNamespace
-from llava_scissor import cli
+from llava_scissor.cli import app, ask
 clip = SimpleNamespace(source="", indices=(), timestamps_s=(), num_source_frames=0, num_missing=0, fps=None)
 compression = SimpleNamespace(num_input=1, num_spatial=1, num_kept=1, tau=None)
 counts = dict(num_prompt_tokens=1, num_new_tokens=1)
@@ -44,8 +44,8 @@ def fake(question, history, on_text):
     if on_text is not None:
         on_text(answer.text)
     return answer
-cli._open_session = lambda config, options: SimpleNamespace(ask=fake, timings_s={})
-cli.main()
+ask._open_session = lambda config, options: SimpleNamespace(ask=fake, timings_s={})
+app.main()
 """
 
 

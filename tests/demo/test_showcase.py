@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-from llava_scissor.cli import app
+from llava_scissor.cli.app import app
 from llava_scissor.demo import showcase as showcase_module
 from llava_scissor.demo.clips import DemoClip, scene_of_seed, write_clip
 from llava_scissor.demo.questions import Question

@@ -7,7 +7,7 @@ import re
 import pytest
 from typer.testing import CliRunner
 
-from llava_scissor import cli
+from llava_scissor.cli.app import app
 from tests.docs.pages import ROOT, blocks, code_spans, commands
 
 PAGE = ROOT / "docs" / "asking.md"
@@ -29,7 +29,7 @@ def test_commands_run(monkeypatch) -> None:
     asking = [words[1:] for words in commands(PAGE) if words[0] == "llava-scissor"]
     assert asking
     for words in asking:
-        result = CliRunner().invoke(cli.app, words)
+        result = CliRunner().invoke(app, words)
         assert result.exit_code == 0, result.output
         assert result.stdout.splitlines()[:4] == [
             *("What color is the cross?", "cyan", "What is the background?", "stripes"),
@@ -37,7 +37,7 @@ def test_commands_run(monkeypatch) -> None:
 
 
 def test_options_in_the_text_exist() -> None:
-    result = CliRunner(env={"COLUMNS": "100", "NO_COLOR": "1"}).invoke(cli.app, ["ask", "--help"])
+    result = CliRunner(env={"COLUMNS": "100", "NO_COLOR": "1"}).invoke(app, ["ask", "--help"])
     named = {span for span in code_spans(PAGE) if re.fullmatch(r"--[a-z-]+", span)}
     assert len(named) > 3
     assert named <= set(re.findall(r"--[a-z-]+", result.stdout))

@@ -7,7 +7,7 @@ import re
 import pytest
 from typer.testing import CliRunner
 
-from llava_scissor import cli
+from llava_scissor.cli.app import app
 from llava_scissor.config import METHODS
 from tests.docs.pages import README, ROOT, blocks, commands, read
 
@@ -27,7 +27,7 @@ def test_a_snippet_prints_what_its_comments_say(code: str, capsys, monkeypatch) 
 def test_commands_run(monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     for words in commands(PAGE):
-        result = CliRunner().invoke(cli.app, words[1:])
+        result = CliRunner().invoke(app, words[1:])
         assert result.exit_code == 0, result.output
         assert "-> 51 (10.0 %)" in result.stdout
 

@@ -9,7 +9,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from llava_scissor import cli
+from llava_scissor.cli import ask as ask_command
+from llava_scissor.cli.app import app
 from llava_scissor.config import load_config
 from tests.docs.pages import README, ROOT, blocks, code_spans, commands, prose, read
 
@@ -35,8 +36,8 @@ def settings_of(command: list[str], monkeypatch):
     def stop(config, options):
         raise Reached(config)
 
-    monkeypatch.setattr(cli, "_open_session", stop)
-    result = CliRunner().invoke(cli.app, command)
+    monkeypatch.setattr(ask_command, "_open_session", stop)
+    result = CliRunner().invoke(app, command)
     assert isinstance(result.exception, Reached), result.output
     return result.exception.args[0]
 
@@ -62,7 +63,7 @@ def test_asking(command: list[str], monkeypatch) -> None:
         config = settings_of(command, patch)
     if config.model.path != "demo":
         return
-    result = CliRunner().invoke(cli.app, command)
+    result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     shown = next((text for text in blocks(README, "text") if re.search(r"^tokens ", text, re.MULTILINE)), "")
     answer, *lines = result.stdout.splitlines()
@@ -89,7 +90,7 @@ def test_the_output_of_the_demo_is_about_the_shipped_clips() -> None:
 
 
 def test_options_in_the_text_exist() -> None:
-    result = CliRunner(env={"COLUMNS": "100", "NO_COLOR": "1"}).invoke(cli.app, ["ask", "--help"])
+    result = CliRunner(env={"COLUMNS": "100", "NO_COLOR": "1"}).invoke(app, ["ask", "--help"])
     named = {span for span in code_spans(README) if re.fullmatch(r"--[a-z-]+", span)}
     assert named
     assert named <= set(re.findall(r"--[a-z-]+", result.stdout))

@@ -9,11 +9,11 @@ import yaml
 from llava_scissor.config import NoCompressionConfig, load_config
 from llava_scissor.errors import ConfigError
 from llava_scissor.paper import reproduction as module
+from llava_scissor.paper.harness import EXPERIMENTS
 from llava_scissor.paper.reproduction import find_missing, load_experiment
 from llava_scissor.paper.tables import read_table
 
-ROOT = Path(__file__).resolve().parents[2]
-FILES = sorted((ROOT / "configs" / "paper").glob("*.yaml"))
+FILES = sorted(EXPERIMENTS.glob("*.yaml"))
 TOY = Path(__file__).with_name("shapes_experiment.yaml")
 
 
@@ -22,7 +22,7 @@ FULL = {"method": "LLaVA-OneVision", "retention": 100, "model_args": {}}
 
 def changed(tmp_path, **keys) -> Path:
     """Table 3's experiment with other values."""
-    content = yaml.safe_load((ROOT / "configs" / "paper" / "table3.yaml").read_text(encoding="utf-8")) | keys
+    content = yaml.safe_load((EXPERIMENTS / "table3.yaml").read_text(encoding="utf-8")) | keys
     path = tmp_path / "experiment.yaml"
     path.write_text(yaml.safe_dump({k: v for k, v in content.items() if v != "gone"}), encoding="utf-8")
     return path
@@ -104,7 +104,7 @@ def test_files_that_cannot_be_read(content, tmp_path) -> None:
 def test_what_is_missing_and_how_to_get_it(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    experiment = load_experiment(ROOT / "configs" / "paper" / "table6.yaml")
+    experiment = load_experiment(EXPERIMENTS / "table6.yaml")
     harness, weights, *data, fetch, judge = find_missing(experiment, str(tmp_path / "7b"), tmp_path / "hf")
     assert "lmms-eval is not installed" in harness
     assert weights.endswith(f"hf download BBBBCHAN/LLaVA-Scissor-baseline-7B --local-dir {tmp_path / '7b'}")
@@ -117,7 +117,7 @@ def test_what_is_missing_and_how_to_get_it(tmp_path, monkeypatch) -> None:
 def test_nothing_is_missing(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(module, "find_spec", lambda name: ModuleSpec(name, None))
     monkeypatch.setenv("OPENAI_API_KEY", "key")
-    experiment = load_experiment(ROOT / "configs" / "paper" / "table6.yaml")
+    experiment = load_experiment(EXPERIMENTS / "table6.yaml")
     for directory in experiment.data:
         (tmp_path / directory).mkdir()
     assert len(find_missing(experiment, str(tmp_path), tmp_path)) == 6  # nothing lies in the directories

@@ -9,10 +9,11 @@ from statistics import fmean
 import pytest
 
 from llava_scissor.errors import InputError
+from llava_scissor.paper.harness import EXPERIMENTS
 from llava_scissor.paper.reproduction import Column, Experiment, compare, load_experiment
 
 TOY = load_experiment(Path(__file__).with_name("shapes_experiment.yaml"))
-TABLES = Path(__file__).resolve().parents[2] / "configs" / "paper"
+TABLES = EXPERIMENTS
 FULL = [1, 1, 1, 1, 1, 0, 1, 0]
 KEPT = [1, 1, 0, 1, 1, 0, 0, 0]
 

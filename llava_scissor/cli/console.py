@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,7 +32,7 @@ class _ConsoleHandler(logging.Handler):
 
 
 @contextmanager
-def diagnostics(is_verbose: bool, is_quiet: bool) -> Iterator[None]:
+def diagnostics(is_verbose: bool = False, is_quiet: bool = False) -> Iterator[None]:
     """Show the package's log on stderr; turn a `ScissorError` into one message and an exit code."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     handler = _ConsoleHandler(console)
@@ -69,8 +69,12 @@ def print_table(title: str, rows: Iterable[dict[str, Any]]) -> None:
     Console(highlight=False).print(table)
 
 
-def check_ratios(ratios: Sequence[float] | None) -> None:
-    """Refuse retention ratios given on the command line that are none."""
-    for ratio in ratios or ():
-        if not 0 < ratio <= 1:
-            raise ConfigError(f"--retention {ratio}: expected a number in (0, 1]")
+def machine_line(report: dict[str, Any]) -> str:
+    """Return what a bench ran on, as a title says it."""
+    machine = report["machine"]
+    return f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}"
+
+
+def mebibytes(count: int | None) -> str:
+    """Return a number of bytes in MiB, or nothing where it was not measured."""
+    return "" if count is None else f"{count / 2**20:.0f}"

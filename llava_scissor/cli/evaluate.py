@@ -1,4 +1,4 @@
-"""The commands that measure, count and show; `llava_scissor.cli` gives them their names."""
+"""`llava-scissor eval`: methods on the same clips and questions."""
 
 from __future__ import annotations
 
@@ -6,48 +6,25 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
-from llava_scissor.config import load_config
-from llava_scissor.console import check_ratios, diagnostics, print_table, turned
-from llava_scissor.errors import ConfigError
+from llava_scissor.cli.console import diagnostics, print_table
+from llava_scissor.cli.options import (
+    ConfigFile,
+    Device,
+    Json,
+    Model,
+    Overrides,
+    Retentions,
+    read_ratios,
+    read_settings,
+)
 
-if TYPE_CHECKING:
-    from llava_scissor.model.geometry import Geometry
-
-_Frames = Annotated[int, typer.Option(min=1, help="Frames of the video.")]
-_Device = Annotated[str, typer.Option(help="A torch device, or auto.")]
-
-
-def visualize(
-    video: Annotated[str, typer.Argument(help="Video file.")],
-    out: Annotated[Path, typer.Option(help="Directory for the pictures; made if it is not there.")],
-    config: Annotated[Path | None, typer.Option(help="YAML settings; without it, the shipped demo.")] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="SECTION.KEY=VALUE", help="Change one key of the settings; repeatable."
-        ),
-    ] = None,
-) -> None:
-    """Show in pictures which visual tokens of a video were merged."""
-    with diagnostics(is_verbose=False, is_quiet=False):
-        settings = load_config(config, tuple(overrides or ()))
-        from llava_scissor.compression import build_compressor  # imports torch
-        from llava_scissor.generation.media import encode_media
-        from llava_scissor.generation.stopwatch import Stopwatch
-        from llava_scissor.model import load_model_from
-        from llava_scissor.visualization import write_report
-
-        model = load_model_from(settings.model, build_compressor(settings.compression))
-        seen = encode_media(model, video, settings.video, Stopwatch(model.device))
-        write_report(seen.clip, seen.compressions[0], out)
-        for name in ("sheet.png", "components.mp4", "sizes.png", "stats.json"):
-            typer.echo(str(out / name))
+_RATIOS = (0.5, 0.35, 0.25, 0.1, 0.05, 0.02)
 
 
 def evaluate(
@@ -55,26 +32,27 @@ def evaluate(
     methods: Annotated[
         str, typer.Option(help="all, or methods with commas between, as in compression.method:key=value.")
     ] = "all",
-    retentions: Annotated[
-        str, typer.Option(help="Retention ratios with commas between.")
-    ] = "0.5,0.35,0.25,0.1,0.05,0.02",
-    model: Annotated[str, typer.Option(help="Checkpoint; without it, the shipped demo.")] = "demo",
+    retention: Retentions = None,
+    config: ConfigFile = None,
+    model: Model = None,
+    overrides: Overrides = None,
     clips: Annotated[int | None, typer.Option(min=1, help="Only so many clips.")] = None,
     video_files: Annotated[
         bool, typer.Option("--video-files", help="Show each clip as it is read back from an H.264 file.")
     ] = False,
-    device: _Device = "auto",
+    device: Device = None,
     out: Annotated[
         Path | None, typer.Option(help="Directory for the results; runs/eval/SUITE without it.")
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Directory that keeps visual tokens.")] = None,
     use_plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Draw pictures.")] = True,
-    use_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+    use_json: Json = False,
 ) -> None:
     """Compare methods on the same clips; a stopped run goes on."""
-    with diagnostics(is_verbose=False, is_quiet=False):
-        ratios = _parse_ratios(retentions)
-        from llava_scissor.model import load_model
+    with diagnostics():
+        ratios = sorted(read_ratios(retention, _RATIOS), reverse=True)
+        given = read_settings(config, overrides, model, device)
+        from llava_scissor.model import load_model_from
         from llava_scissor.suites import suite as room  # imports torch
         from llava_scissor.suites.methods import build_methods
         from llava_scissor.suites.report import as_markdown, summarize_suite
@@ -85,8 +63,8 @@ def evaluate(
         compressors = build_methods([name.strip() for name in methods.split(",")], ratios)
         chosen = room.choose_suite(suite, clips, video_files)
         folder = out or Path("runs") / "eval" / suite
-        network = load_model(model, device)
-        settings = room.describe_run(model, network, chosen)
+        network = load_model_from(given.model)
+        settings = room.describe_run(given.model.path, network, chosen)
         room.check_settings(folder / "settings.json", settings)
         with _progress(suite) as on_progress:
             answers = room.run_suite(
@@ -104,49 +82,12 @@ def evaluate(
             typer.echo(f"more in {folder / 'report.md'}")
 
 
-def flops(
-    model: Annotated[str, typer.Option(help="0.5b, 7b, or a checkpoint.")] = "7b",
-    frames: _Frames = 32,
-    retention: Annotated[
-        list[float] | None, typer.Option(help="Retention ratio, besides all tokens; repeatable.")
-    ] = None,
-    text_tokens: Annotated[int, typer.Option(min=0, help="Tokens of system prompt and question.")] = 40,
-    new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of the answer.")] = 100,
-    use_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
-) -> None:
-    """Count the multiply-accumulates of an answer, in full and as the paper counts."""
-    with diagnostics(is_verbose=False, is_quiet=False):
-        check_ratios(retention)
-        from llava_scissor.paper.flops import Workload, count_row  # imports torch
-
-        geometry = _geometry(model)
-        ratios = [1.0, *(retention or (0.25, 0.1))]
-        rows = [
-            count_row(geometry, Workload(frames, ratio, None, text_tokens, new_tokens)) for ratio in ratios
-        ]
-        if use_json:
-            typer.echo(json.dumps({"model": model, "num_frames": frames, "rows": rows}))
-        else:
-            print_table(f"tera multiply-accumulates, {model}, {frames} frames", turned(rows))
-
-
 @contextmanager
 def _progress(title: str) -> Iterator[Callable[[int, int], None]]:
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(title, total=None)
         yield lambda num_done, num_all: bar.update(task, completed=num_done, total=num_all)
-
-
-def _parse_ratios(text: str) -> list[float]:
-    try:
-        ratios = [float(part) for part in text.split(",")]
-    except ValueError:
-        raise ConfigError(f"--retentions {text}: expected numbers with commas between") from None
-    for ratio in ratios:
-        if not 0 < ratio <= 1:
-            raise ConfigError(f"--retentions {text}: {ratio} is not in (0, 1]")
-    return sorted(set(ratios), reverse=True)
 
 
 def _print_suite(summary: dict[str, Any]) -> None:
@@ -189,11 +130,3 @@ def _plot_suite(summary: dict[str, Any], folder: Path) -> None:
         "all tokens", [full["compression_ms"] + full["answer_ms"]], [height], [height], [height]
     )
     plot_curves([*by_time, everything], folder / "time.png", title, x_label, y_label)
-
-
-def _geometry(model: str) -> Geometry:
-    from llava_scissor.bench.random_model import RANDOM_SIZES, geometry_of
-    from llava_scissor.model.checkpoint import find_directory
-    from llava_scissor.model.layouts import read_geometry
-
-    return geometry_of(model) if model in RANDOM_SIZES else read_geometry(find_directory(model))

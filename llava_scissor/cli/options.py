@@ -1,0 +1,88 @@
+"""Options that several commands share, and what they mean together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from llava_scissor.config import Config, load_config
+from llava_scissor.errors import ConfigError
+
+APP_STYLE: dict[str, Any] = {
+    "rich_markup_mode": None,
+    "pretty_exceptions_enable": False,
+    "add_completion": False,
+}
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="YAML settings; without it, the shipped demo.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one key of the settings; repeatable."),
+]
+Model = Annotated[str | None, typer.Option("--model", help="Checkpoint, instead of the key model.path.")]
+Device = Annotated[
+    str | None, typer.Option("--device", help="A torch device or auto, instead of the key model.device.")
+]
+Retention = Annotated[
+    float | None,
+    typer.Option("--retention", help="Retention ratio, instead of the key compression.retention_ratio."),
+]
+Retentions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--retention", metavar="RATIO", help="Retention ratios to compare; repeatable, or with commas."
+    ),
+]
+Frames = Annotated[int, typer.Option("--frames", min=1, help="Frames of the video.")]
+Repeats = Annotated[int, typer.Option("--repeats", min=1, help="Timed runs of each.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
+
+
+def read_settings(
+    config: Path | None,
+    overrides: Sequence[str] | None,
+    model: str | None = None,
+    device: str | None = None,
+    retention: float | None = None,
+) -> Config:
+    """Read the settings of a command; an option of its own stands above `--set`, and that above the file.
+
+    Raises:
+        ConfigError: the file or a value cannot be used.
+    """
+    given = {"model.path": model, "model.device": device, "compression.retention_ratio": retention}
+    own = [f"{key}={json.dumps(v, ensure_ascii=False)}" for key, v in given.items() if v is not None]
+    return load_config(config, (*(overrides or ()), *own))
+
+
+def read_ratios(texts: Sequence[str] | None, default: Sequence[float]) -> list[float]:
+    """Read the values of `--retention`, in their order and each once.
+
+    Raises:
+        ConfigError: a value is no number in (0, 1].
+    """
+    ratios = []
+    for part in [part for text in texts or () for part in text.split(",")]:
+        try:
+            ratios.append(float(part))
+        except ValueError:
+            raise ConfigError(f"--retention {part}: expected numbers with commas between") from None
+    check_ratios(ratios)
+    return list(dict.fromkeys(ratios)) or list(default)
+
+
+def check_ratios(ratios: Sequence[float]) -> None:
+    """Refuse retention ratios that are none.
+
+    Raises:
+        ConfigError: one is not in (0, 1].
+    """
+    for ratio in ratios:
+        if not 0 < ratio <= 1:
+            raise ConfigError(f"--retention {ratio}: expected a number in (0, 1]")
