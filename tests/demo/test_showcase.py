@@ -51,7 +51,8 @@ def test_the_table(monkeypatch) -> None:
 def test_an_impossible_ratio_is_refused(ratio: str) -> None:
     result = CliRunner().invoke(app, ["demo", "--retention", ratio])
     assert result.exit_code == 2
-    assert "retention_ratio" in result.stderr
+    assert "--retention " in result.stderr
+    assert "expected a number in (0, 1]" in result.stderr
 
 
 def test_every_question_at_every_ratio(untrained_directory, tmp_path, monkeypatch) -> None:
