@@ -166,18 +166,13 @@ def order_components(labels: Int64[Tensor, " v"], degree: Int64[Tensor, " v"]) -
     Returns:
         The same partition with labels 0..count-1.
     """
-    numbers = number_by_leader(labels, degree)
-    return Components(numbers, int(numbers.max()) + 1)
-
-
-def number_by_leader(labels: Int64[Tensor, " v"], degree: Int64[Tensor, " v"]) -> Int64[Tensor, " v"]:
-    """Return the labels of `order_components`; the host does not wait."""
     size = labels.numel()
     index = torch.arange(size, device=labels.device)
     rank = degree * size + (size - 1 - index)  # highest degree, then lowest index
     highest = torch.zeros_like(rank).scatter_reduce_(0, labels, rank, "amax")
     leader = (size - 1 - highest % size)[labels]
-    return ((leader == index).cumsum(0) - 1)[leader]
+    numbers = ((leader == index).cumsum(0) - 1)[leader]
+    return Components(numbers, int(numbers.max()) + 1)
 
 
 def label_edges(

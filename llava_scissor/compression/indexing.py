@@ -46,11 +46,6 @@ def masked(mask: Bool[Tensor, " n"], *columns: Tensor) -> tuple[Tensor, ...]:
     return tuple(column.index_select(0, places) for column in columns)
 
 
-def fetch(*numbers: Tensor) -> list[int]:
-    """Bring some numbers from a device to the host, which waits for them once."""
-    return torch.stack([number.to(torch.int64) for number in numbers]).tolist()
-
-
 def count_labels(labels: Int64[Tensor, " n"], size: int) -> Int64[Tensor, " k"]:
     """Count how often each of the labels 0..size-1 occurs; the host does not wait."""
     if precision.on_cpu(labels.device):

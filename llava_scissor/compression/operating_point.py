@@ -8,12 +8,7 @@ trial on the whole video, only what another threshold changes is computed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Protocol, TypeVar, runtime_checkable
-
-from torch import Tensor
 
 from llava_scissor.compression.components import SimilarityGraph
 from llava_scissor.compression.linkage import merge_strongest
@@ -69,65 +64,19 @@ def meet_budget(video: Video, target: int, tau: float | None) -> TwoSteps:
         The steps, with the threshold at which they leave `target` components or up to a quarter more, of which the
         most similar are merged. Where no such threshold is found, it is the lowest known to leave more.
     """
-    trial, depth = find_threshold(video, target, tau, partial(_Trial.at, video))
+    trial, depth = find_threshold(video, target, tau)
     sets, labels, surplus = trial.spatial.sets, trial.graph.labels, max(0, trial.count - target)
     labels = merge_strongest(sets, labels, surplus, trial.tau, depth, trial.links)
     return TwoSteps(trial.spatial, trial.graph.components(labels), trial.tau)
 
 
-@runtime_checkable
-class Counted(Protocol):
-    """A video, in which the search looks at some of the frames and counts what a threshold leaves of them."""
-
-    @property
-    def tokens(self) -> Tensor:
-        """(F, P, D)."""
-        ...
-
-    @property
-    def num_tokens(self) -> int:
-        """N."""
-        ...
-
-    def part(self, frames: slice) -> Counted:
-        """Return some of the frames."""
-        ...
-
-    def count(self, tau: float) -> int:
-        """Return the number of tokens that both steps leave."""
-        ...
-
-
-@runtime_checkable
-class Trial(Protocol):
-    """The two steps at one threshold."""
-
-    @property
-    def tau(self) -> float:
-        """The threshold."""
-        ...
-
-    @property
-    def count(self) -> int:
-        """Number of tokens that both steps leave."""
-        ...
-
-
-AnyTrial = TypeVar("AnyTrial", bound=Trial)
-TryAt = Callable[[float, float, AnyTrial | None], AnyTrial]
-"""Runs both steps at a threshold, given a lower one that could be next and the trial before."""
-
-
-def find_threshold(
-    video: Counted, target: int, tau: float | None, try_at: TryAt[AnyTrial]
-) -> tuple[AnyTrial, float]:
+def find_threshold(video: Video, target: int, tau: float | None) -> tuple[_Trial, float]:
     """Find a threshold that leaves `target` tokens or a few more.
 
     Args:
         video: the tokens.
         target: number of tokens wanted.
         tau: threshold to start from and never exceed; None for no limit.
-        try_at: runs both steps.
 
     Returns:
         The steps there, and how far below it the links are expected along which what is too many can be merged.
@@ -135,12 +84,12 @@ def find_threshold(
     """
     limit, trial = 1.0 if tau is None else tau, None
     if tau is not None:
-        trial = try_at(tau, tau, None)
+        trial = _Trial.at(video, tau, tau)
         if trial.count <= target:
             return trial, STEP
     guess, slope = _guess(video, float(target), limit)
     curve = _Curve(float(target), limit, slope)
-    trial = _search(curve, guess, trial, try_at)
+    trial = _search(video, curve, guess, trial)
     lowest = curve.below(trial.tau, 2 * math.log(trial.count / target) + 0.02)
     return trial, max(trial.tau - lowest, STEP)
 
@@ -179,7 +128,7 @@ class _Trial:
         if not before or (in_frames and in_frames.low > tau):
             in_frames = Links.above(video.frames, low)
         components = SimilarityGraph(video.frames, tau, in_frames).components()
-        if before and before.links and before.can_be_taken_over(tau, low):
+        if before and before.links and before.can_be_taken_over(tau, low, components.count):
             spatial, changes = video.spatial_step_after(before.spatial, components)
             links = before.links.updated(spatial.sets, changes.number, changes.is_new)
         else:
@@ -187,11 +136,12 @@ class _Trial:
             links = Links.above(spatial.sets, low)
         return cls(video, tau, spatial, links, SimilarityGraph(spatial.sets, tau, links), in_frames)
 
-    def can_be_taken_over(self, tau: float, low: float) -> bool:
-        """Tell whether the links suffice for a threshold from which they should go down to `low`."""
+    def can_be_taken_over(self, tau: float, low: float, size: int) -> bool:
+        """Tell whether the links suffice for a threshold with `size` representatives, down to `low`."""
         if self.links is None or self.links.low > tau - (tau - low) / 8:
             return False
-        return self.video.is_exact and not self.spatial.sets.directions.is_scaled
+        is_exact = self.spatial.sets.sample is None and self.video.is_exact(size)
+        return is_exact and not self.spatial.sets.directions.is_scaled
 
     @property
     def count(self) -> int:
@@ -249,14 +199,14 @@ class _Curve:
         return min(self.limit, _on_grid(max(-1.0, 1 + STEP - math.exp(-height))))
 
 
-def _search(curve: _Curve, tau: float, enough: AnyTrial | None, try_at: TryAt[AnyTrial]) -> AnyTrial:
+def _search(video: Video, curve: _Curve, tau: float, enough: _Trial | None) -> _Trial:
     """Try thresholds, the given one first, until one leaves enough tokens but not many more.
 
     `enough` is a trial at the limit, if there was one.
     """
     trial = enough
     for _ in range(MAX_TRIALS):
-        trial = try_at(tau, curve.below(tau, REACH), trial)
+        trial = _Trial.at(video, tau, curve.below(tau, REACH), trial)
         excess = curve.add(tau, trial.count)
         if 0 <= excess <= math.log1p(CLOSE_ENOUGH):
             return trial
@@ -265,10 +215,10 @@ def _search(curve: _Curve, tau: float, enough: AnyTrial | None, try_at: TryAt[An
         if following is None:
             break
         tau = following
-    return enough or try_at(curve.limit, curve.limit, None)
+    return enough or _Trial.at(video, curve.limit, curve.limit)
 
 
-def _guess(video: Counted, target: float, limit: float) -> tuple[float, float]:
+def _guess(video: Video, target: float, limit: float) -> tuple[float, float]:
     """Estimate the threshold, and the slope of the curve there, from a part of the video."""
     num_frames = len(video.tokens) // PART
     if num_frames < FEWEST_FRAMES:

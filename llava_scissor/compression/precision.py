@@ -24,11 +24,6 @@ def on_cpu(device: torch.device) -> bool:
     return device.type == "cpu"
 
 
-def has_fixed_lists(device: torch.device) -> bool:
-    """Tell whether a device lists what a mask shows without telling the host how much that is."""
-    return not on_cpu(device) and TorchVersion(torch.__version__) >= "2.7"
-
-
 def fast_dtype(device: torch.device) -> torch.dtype:
     """Return the number format in which a device multiplies matrices fastest.
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from jaxtyping import Float
 from torch import Tensor
 
 from llava_scissor.compression.assignment import assign_to_nearest
-from llava_scissor.compression.fixed_graph import MisfitError
+from llava_scissor.compression.configured import Configured
 from llava_scissor.compression.merging import mean_by_label, merge
-from llava_scissor.compression.on_device import compress_on_device, fits
 from llava_scissor.compression.operating_point import meet_budget
 from llava_scissor.compression.places import at_places, numbers_in_order
 from llava_scissor.compression.protocol import CompressionResult, Identity, check_tokens, summarize
 from llava_scissor.compression.similarity import directions
-from llava_scissor.compression.steps import TwoSteps, Video, components_of_frames
+from llava_scissor.compression.steps import TwoSteps, Video
 from llava_scissor.config import ScissorConfig
 from llava_scissor.config.visual_budget import budget
 
@@ -49,9 +46,6 @@ def compress(tokens: Float[Tensor, "f p d"], config: ScissorConfig | None = None
     """
     config = config or ScissorConfig()
     check_tokens(tokens)
-    if fits(tokens, config):
-        with suppress(MisfitError):
-            return compress_on_device(tokens, config)
     video = _video(tokens, config)
     return _keeps_all(video) or _merge(video, _steps(video))
 
@@ -59,35 +53,16 @@ def compress(tokens: Float[Tensor, "f p d"], config: ScissorConfig | None = None
 def compress_batch(
     videos: Sequence[Float[Tensor, "_f _p _d"]], config: ScissorConfig | None = None
 ) -> list[CompressionResult]:
-    """Compress several videos, which may differ in length.
-
-    At a threshold, the frames of all videos with equally many tokens per frame, width and device go through the
-    spatial step together, but for those that a GPU compresses at once.
+    """Compress several videos, which may differ in length, one after the other.
 
     Args:
         videos: the visual tokens of each.
         config: as for `compress`.
 
     Returns:
-        For each video exactly what `compress` returns for it alone.
+        For each video what `compress` returns for it.
     """
-    config = config or ScissorConfig()
-    tau = config.effective_tau
-    if tau is None or config.retention_ratio is not None:
-        return [compress(tokens, config) for tokens in videos]
-    alike: dict[object, list[int]] = defaultdict(list)
-    results: dict[int, CompressionResult] = {}
-    for place, tokens in enumerate(videos):
-        check_tokens(tokens)
-        if fits(tokens, config):
-            results[place] = compress(tokens, config)
-        else:
-            alike[tokens.shape[1:], tokens.device].append(place)
-    for places in alike.values():
-        group = [_video(videos[place], config) for place in places]
-        for place, video, found in zip(places, group, components_of_frames(group, tau), strict=True):
-            results[place] = _merge(video, video.temporal_step(video.spatial_step(found), tau))
-    return [results[place] for place in range(len(videos))]
+    return [compress(tokens, config) for tokens in videos]
 
 
 def _video(tokens: Tensor, config: ScissorConfig) -> Video:
@@ -128,15 +103,10 @@ def _merge(video: Video, steps: TwoSteps) -> CompressionResult:
     return at_places(result) if keeps_places else result
 
 
-@dataclass(frozen=True)
-class Scissor:
-    """Semantic Connected Components as a `Compressor`.
+class Scissor(Configured[ScissorConfig]):
+    """Semantic Connected Components as a `Compressor`, from settings or from options; see `ScissorConfig`."""
 
-    Attributes:
-        config: operating point, approximation and seed.
-    """
-
-    config: ScissorConfig
+    settings = ScissorConfig
 
     def __call__(self, tokens: Float[Tensor, "f p d"]) -> CompressionResult:
         """Compress one video; see `compress`."""

@@ -8,7 +8,7 @@ on neither blocks, threads nor the device's matrix product.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
@@ -117,18 +117,6 @@ class Directions:
             parts[name][:, is_new] = getattr(new, name)
         tokens = PatchedRows(self.tokens[:], number, is_new, new.tokens[:])
         return replace(self, tokens=tokens, **parts, coarse_error=max(self.coarse_error, new.coarse_error))
-
-    @staticmethod
-    def joined(parts: Sequence[Directions]) -> Directions:
-        """Directions one after the other; `shift` is left out."""
-        return Directions(
-            torch.cat([part.tokens[:] for part in parts]),
-            torch.cat([part.norm for part in parts]),
-            torch.cat([part.coarse for part in parts]),
-            max(part.coarse_error for part in parts),
-            torch.cat([part.is_zero for part in parts]),
-            any(part.has_zero for part in parts),
-        )
 
 
 def directions(tokens: Float[Tensor, "*batch d"]) -> Directions:

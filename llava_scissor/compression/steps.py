@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -81,10 +80,10 @@ class Video:
         """N."""
         return self.directions.is_zero.numel()
 
-    @property
-    def is_exact(self) -> bool:
-        """Whether all pairs are looked at, however long the video is."""
-        return self.config.epsilon is None and self.config.sample_size is None
+    def is_exact(self, size: int) -> bool:
+        """Tell whether all pairs of a set of some size are looked at."""
+        sample_size = self._sample_size(size)
+        return sample_size is None or sample_size >= size
 
     @cached_property
     def frames(self) -> TokenSets:
@@ -179,23 +178,3 @@ class Video:
         if self.config.epsilon is not None:
             return max(1, math.ceil(math.log(size) / self.config.epsilon**2))
         return self.config.sample_size
-
-
-def components_of_frames(videos: Sequence[Video], tau: float) -> list[Components]:
-    """Find the components of the frames of several videos in one pass.
-
-    Args:
-        videos: with the same number of tokens per frame, width and configuration.
-        tau: threshold.
-
-    Returns:
-        For each video those of its frames, numbered from 0.
-    """
-    sets = [video.frames for video in videos]
-    if len(sets) == 1:
-        return [connected_components(sets[0], tau)]
-    unit = Directions.joined([each.directions for each in sets])
-    samples = [each.sample for each in sets if each.sample is not None]
-    joined = TokenSets(unit, torch.cat(samples) if samples else None, sets[0].block_size)
-    found = connected_components(joined, tau).labels.split([video.num_tokens for video in videos])
-    return [Components(labels - labels.min(), int(labels.max() - labels.min()) + 1) for labels in found]

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
-
 import pytest
 import torch
 
-from llava_scissor.compression import Identity, ScissorConfig, compress, scissor
+from llava_scissor.compression import Identity, ScissorConfig, compress
 from llava_scissor.compression.baselines.pooling import Pooling
 from llava_scissor.compression.baselines.random import RandomTokens
 from llava_scissor.compression.baselines.uniform import UniformTokens
-from llava_scissor.compression.on_device import compress_on_device
 from tests.compression.checks import assert_same_bytes
 from tests.compression.draws import KINDS, ROUNDING, draw, gaussian, smooth, with_zeros
 from tests.reference import two_steps
@@ -56,30 +53,6 @@ def test_the_same_bytes_every_time(kind):
     video = draw(kind, 8, 49, 64).cuda()
     for config in (ScissorConfig(tau=0.5), ScissorConfig(retention_ratio=0.1)):
         assert_same_bytes(compress(video, config), compress(video, config))
-
-
-@pytest.mark.parametrize("options", [{}, {"preset": "recommended"}])
-def test_the_host_waits_once_at_a_threshold(options):
-    video, config = draw(gaussian, 8, 49, 64).cuda(), ScissorConfig(tau=0.5, **options)
-    compress(video, config)
-    torch.set_warn_always(True)
-    torch.cuda.set_sync_debug_mode("warn")
-    try:
-        with warnings.catch_warnings(record=True) as seen:
-            warnings.simplefilter("always")
-            compress_on_device(video, config)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-        torch.set_warn_always(False)
-    assert len([warning for warning in seen if "synchronizing" in str(warning.message)]) == 1
-
-
-@pytest.mark.parametrize("config", [ScissorConfig(tau=0.5), ScissorConfig(retention_ratio=0.1)])
-def test_at_once_is_the_general_way(monkeypatch, config):
-    video = draw(smooth, 8, 49, 64).cuda()
-    at_once = compress_on_device(video, config)
-    monkeypatch.setattr(scissor, "fits", lambda tokens, config: False)
-    assert compress(video, config).component.tolist() == at_once.component.tolist()
 
 
 @pytest.mark.parametrize(

@@ -143,12 +143,12 @@ def test_tokens_out_of_range_are_not_taken_over(scale):
     trial = operating_point._Trial.at(video, 0.5, 0.0)
     assert trial.links is not None
     assert trial.spatial.sets.directions.is_scaled
-    assert not trial.can_be_taken_over(0.4, 0.0)
+    assert not trial.can_be_taken_over(0.4, 0.0, 9)
     plain = operating_point._Trial.at(
         Video(tokens / scale, directions(tokens / scale), ScissorConfig()), 0.5, 0.0
     )
-    assert plain.can_be_taken_over(0.4, 0.0)
-    assert not plain.can_be_taken_over(-0.1, -0.5)
+    assert plain.can_be_taken_over(0.4, 0.0, 9)
+    assert not plain.can_be_taken_over(-0.1, -0.5, 9)
     later = operating_point._Trial.at(video, 0.4, 0.0, trial)
     assert later.count == operating_point._Trial.at(video, 0.4, 0.0).count
 
@@ -174,3 +174,26 @@ def test_frames_with_too_many_pairs_are_looked_at_anew(monkeypatch, kind, is_lis
     first = operating_point._Trial.at(video, 0.9, 0.5)
     assert (first.in_frames is not None) == is_listed
     assert operating_point._Trial.at(video, 0.8, 0.5, first).count == video.count(0.8)
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "expected"),
+    [
+        ({}, 10**6, True),
+        ({"epsilon": 0.05}, 3233, True),
+        ({"epsilon": 0.05}, 3234, False),
+        ({"sample_size": 9}, 9, True),
+        ({"sample_size": 9}, 10, False),
+    ],
+)
+def test_a_search_is_exact_where_the_sample_is_everything(options, size, expected):
+    tokens = draw(gaussian, 2, 3, 4)
+    assert Video(tokens, directions(tokens), ScissorConfig(**options)).is_exact(size) == expected
+
+
+def test_nothing_is_taken_over_where_the_representatives_are_sampled():
+    tokens = draw(gaussian, 3, 9, 5)
+    video = Video(tokens, directions(tokens), ScissorConfig(sample_size=27))
+    trial = operating_point._Trial.at(video, 0.5, 0.0)
+    assert trial.can_be_taken_over(0.4, 0.0, 27)
+    assert not trial.can_be_taken_over(0.4, 0.0, 28)

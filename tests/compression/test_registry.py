@@ -31,7 +31,7 @@ def test_all_settings_build_a_compressor_that_works(name):
         assert_well_formed(result, video)
 
 
-@pytest.mark.parametrize("name", sorted(set(METHODS) - {"none", "scissor"}))
+@pytest.mark.parametrize("name", sorted(set(METHODS) - {"none"}))
 def test_options_and_settings_are_the_same(name):
     compressor = build_compressor(settings_of(name, 0.2))
     same = type(compressor)(retention_ratio=0.2)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from llava_scissor.compression import Scissor, ScissorConfig, components, compress, compress_batch, steps
+from llava_scissor.compression import Scissor, ScissorConfig, components, compress, compress_batch
 from llava_scissor.compression.similarity import draw_sample
 from llava_scissor.errors import InputError
 from tests.compression.checks import assert_agrees, assert_same_bytes, assert_well_formed
@@ -118,20 +118,6 @@ def test_a_batch_is_its_videos(config):
 def test_a_batch_of_any_shapes_is_its_videos(batch, config):
     for result, video in zip(compress_batch(batch, config), batch, strict=True):
         assert_same_bytes(result, compress(video, config))
-
-
-def test_videos_of_one_shape_share_the_spatial_step(monkeypatch):
-    batch = [draw(kind, frames, 6, 5) for kind, frames in [(gaussian, 3), (smooth, 1), (with_zeros, 5)]]
-    expected = [compress(video, ScissorConfig(tau=0.5)) for video in batch]
-    seen, find = [], steps.connected_components
-    monkeypatch.setattr(
-        steps,
-        "connected_components",
-        lambda sets, tau: seen.append(len(sets.directions.is_zero)) or find(sets, tau),
-    )
-    for result, single in zip(compress_batch(batch, ScissorConfig(tau=0.5)), expected, strict=True):
-        assert_same_bytes(result, single)
-    assert seen == [9, 1, 1, 1]
 
 
 def test_a_token_that_is_not_finite_is_named_in_its_own_video():
