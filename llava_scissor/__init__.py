@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         CompressionResult,
         Compressor,
         Identity,
+        KeepPositions,
         Scissor,
         StreamingScissor,
         build_compressor,
@@ -70,8 +71,8 @@ if TYPE_CHECKING:
 
 _ROOM_OF = {
     **dict.fromkeys(["VisualBudget", "visual_budget"], "config"),
-    **dict.fromkeys(["CompressionResult", "Compressor", "Identity", "Scissor"], "compression"),
-    **dict.fromkeys(["StreamingScissor"], "compression"),
+    **dict.fromkeys(["CompressionResult", "Compressor", "Identity", "KeepPositions"], "compression"),
+    **dict.fromkeys(["Scissor", "StreamingScissor"], "compression"),
     **dict.fromkeys(["build_compressor", "compress", "compress_batch"], "compression"),
     **dict.fromkeys(
         [
@@ -144,6 +145,7 @@ __all__ = [
     "HoliTomConfig",
     "Identity",
     "Images",
+    "KeepPositions",
     "L2Norm",
     "L2NormConfig",
     "NoCompressionConfig",

@@ -1,5 +1,6 @@
 """Compressing the visual tokens of a video: tensors in, tensors out."""
 
+from llava_scissor.compression.positions import KeepPositions
 from llava_scissor.compression.protocol import CompressionResult, Compressor, Identity
 from llava_scissor.compression.registry import build_compressor
 from llava_scissor.compression.scissor import Scissor, compress, compress_batch
@@ -10,6 +11,7 @@ __all__ = [
     "CompressionResult",
     "Compressor",
     "Identity",
+    "KeepPositions",
     "Scissor",
     "ScissorConfig",
     "StreamingScissor",

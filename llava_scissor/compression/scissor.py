@@ -12,7 +12,7 @@ from llava_scissor.compression.assignment import assign_to_nearest
 from llava_scissor.compression.configured import Configured
 from llava_scissor.compression.merging import mean_by_label, merge
 from llava_scissor.compression.operating_point import meet_budget
-from llava_scissor.compression.places import at_places, numbers_in_order
+from llava_scissor.compression.positions import numbers_in_order, with_positions
 from llava_scissor.compression.protocol import CompressionResult, Identity, check_tokens, summarize
 from llava_scissor.compression.similarity import directions
 from llava_scissor.compression.steps import TwoSteps, Video
@@ -75,7 +75,7 @@ def _keeps_all(video: Video) -> CompressionResult | None:
     if ratio is None or tau is not None or budget(ratio, video.num_tokens) < video.num_tokens:
         return None
     everything = replace(Identity()(video.tokens), tau=1.0)
-    return at_places(everything) if video.config.positions == "original" else everything
+    return with_positions(everything) if video.config.positions == "original" else everything
 
 
 def _steps(video: Video) -> TwoSteps:
@@ -100,7 +100,7 @@ def _merge(video: Video, steps: TwoSteps) -> CompressionResult:
     assignment = assign_to_nearest(video.directions.flatten(), unit, component, block_size)
     merged = video.unscale(merge(video.scaled, assignment, representatives))
     result = summarize(video.tokens, merged, component, assignment, steps.spatial.components.count, steps.tau)
-    return at_places(result) if keeps_places else result
+    return with_positions(result) if keeps_places else result
 
 
 class Scissor(Configured[ScissorConfig]):

@@ -11,7 +11,7 @@ from torch import Tensor
 from llava_scissor.compression.components import Components, order_components
 from llava_scissor.compression.linkage import merge_strongest
 from llava_scissor.compression.merging import mean_by_label
-from llava_scissor.compression.places import at_places, numbers_in_order
+from llava_scissor.compression.positions import numbers_in_order, with_positions
 from llava_scissor.compression.protocol import CompressionResult, summarize
 from llava_scissor.compression.scissor import compress
 from llava_scissor.compression.similarity import directions
@@ -149,7 +149,7 @@ def _joined(before: CompressionResult, after: CompressionResult, tokens_per_fram
         torch.cat([before.assignment, after.assignment + before.num_kept]),
         (tokens_per_frame, before.num_spatial + after.num_spatial, min(before.tau, after.tau)),
     )
-    return joined if after.positions is None else at_places(joined)
+    return joined if after.positions is None else with_positions(joined)
 
 
 def _merged(
@@ -177,7 +177,7 @@ def _merged(
     tokens = (mean.double() / scale).to(result.tokens.dtype)
     facts = (tokens_per_frame, result.num_spatial, result.tau)
     merged = _result(tokens, found.labels[result.component], found.labels[result.assignment], facts)
-    return merged if result.positions is None else at_places(merged)
+    return merged if result.positions is None else with_positions(merged)
 
 
 def _result(

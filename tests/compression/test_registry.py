@@ -3,13 +3,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from llava_scissor.compression import Identity, Scissor, build_compressor
-from llava_scissor.compression.baselines import HoliTom, RandomTokens
+from llava_scissor.compression import Identity, KeepPositions, Scissor, build_compressor
+from llava_scissor.compression.baselines import FastV, HoliTom, RandomTokens, ToMe
 from llava_scissor.compression.protocol import TowerState, compress_with
 from llava_scissor.compression.registry import COMPRESSORS
 from llava_scissor.config import METHODS, HoliTomConfig, NoCompressionConfig, RandomConfig, ScissorConfig
 from llava_scissor.errors import ConfigError
-from tests.compression.checks import assert_well_formed
+from tests.compression.checks import assert_same_bytes, assert_well_formed
 from tests.compression.draws import draw, gaussian
 
 
@@ -90,3 +90,15 @@ def test_the_tokens_of_every_baseline_can_keep_their_positions(name):
     new = {k: i for i, k in enumerate(order)} | {-1: -1}
     assert placed.component.tolist() == [new[k] for k in plain.component.tolist()]
     assert placed.assignment.tolist() == [new[k] for k in plain.assignment.tolist()]
+
+
+def test_positions_are_kept_by_a_compressor_around_another():
+    video = draw(gaussian, 5, 4, 6)
+    wrapped, built_in = (
+        KeepPositions(ToMe(retention_ratio=0.4)),
+        ToMe(retention_ratio=0.4, positions="original"),
+    )
+    assert_same_bytes(wrapped(video), built_in(video))
+    assert wrapped(video).positions.tolist() == built_in(video).positions.tolist()
+    with pytest.raises(ConfigError, match=r"got FastV.*use it as it is"):
+        KeepPositions(FastV(retention_ratio=0.2))

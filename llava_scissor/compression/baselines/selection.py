@@ -11,7 +11,7 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from llava_scissor.compression.configured import Configured
-from llava_scissor.compression.places import keep_positions
+from llava_scissor.compression.positions import keep_positions
 from llava_scissor.compression.protocol import (
     CompressionResult,
     Identity,

@@ -1,4 +1,4 @@
-"""Where in the prompt kept tokens stand if they keep their places."""
+"""The positions in the prompt of kept tokens that stay where their components were."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from llava_scissor.compression.protocol import (
     TowerState,
     compress_with,
     needs_of,
+    stage_of,
 )
+from llava_scissor.errors import ConfigError
 
 
-def mean_places(component: Int64[Tensor, " n"], count: int) -> Float64[Tensor, " k"]:
+def mean_positions(component: Int64[Tensor, " n"], count: int) -> Float64[Tensor, " k"]:
     """Return the mean index of the tokens of each component, NaN of none, the same to the last bit everywhere."""
     row = component.where(component >= 0, count)  # dropped tokens are counted in a row that is cut off
     total = torch.zeros(count + 1, dtype=torch.int64, device=row.device)
@@ -29,17 +31,17 @@ def mean_places(component: Int64[Tensor, " n"], count: int) -> Float64[Tensor, "
 
 def numbers_in_order(component: Int64[Tensor, " n"], count: int) -> Int64[Tensor, " k"]:
     """Return the new number of each component if they are sorted by mean index (ties: as numbered before)."""
-    order = mean_places(component, count).argsort(stable=True)
+    order = mean_positions(component, count).argsort(stable=True)
     return torch.empty_like(order).scatter_(0, order, torch.arange(count, device=order.device))
 
 
-def at_places(result: CompressionResult) -> CompressionResult:
+def with_positions(result: CompressionResult) -> CompressionResult:
     """Give each kept token the mean index of its component, rounded half up, as its position.
 
     Args:
         result: its components are numbered by mean index.
     """
-    positions = (mean_places(result.component, result.num_kept) + 0.5).floor().long()
+    positions = (mean_positions(result.component, result.num_kept) + 0.5).floor().long()
     return replace(result, positions=positions)
 
 
@@ -56,18 +58,28 @@ def keep_positions(result: CompressionResult) -> CompressionResult:
         sizes=result.sizes[order],
         frame_span=result.frame_span[order],
     )
-    return at_places(in_order)
+    return with_positions(in_order)
 
 
 @dataclass(frozen=True)
-class AtPlaces:
-    """A compressor whose kept tokens keep their places, in the order of these.
+class KeepPositions:
+    """A compressor around another, whose kept tokens keep their positions and are sorted by them.
 
     Attributes:
-        compressor: what chooses and joins the tokens.
+        compressor: what chooses and merges the tokens, of the stage `projector`.
+
+    Raises:
+        ConfigError: the compressor works inside the language model, where tokens keep their positions anyway.
     """
 
     compressor: Compressor
+
+    def __post_init__(self) -> None:
+        if stage_of(self.compressor) != "projector":
+            raise ConfigError(
+                f"KeepPositions wraps a compressor that works behind the projector, got {self.compressor!r}, "
+                "which works inside the language model and keeps positions anyway: use it as it is"
+            )
 
     @property
     def needs(self) -> Needs:
