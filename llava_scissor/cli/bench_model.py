@@ -21,6 +21,7 @@ from llava_scissor.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from llava_scissor.compression import Compressor
     from llava_scissor.config import ModelConfig
     from llava_scissor.model import OneVision
 
@@ -39,15 +40,15 @@ def bench_model(
     """Time whole answers, stage by stage, with all visual tokens and with fewer."""
     with diagnostics():
         ratios = read_ratios(retention, (0.25, 0.1))
-        settings = read_settings(config, overrides, model, device)
-        from llava_scissor.bench import model as room
-        from llava_scissor.compression import Identity, Scissor  # imports torch
-        from llava_scissor.config import ScissorConfig
+        chosen = {ratio: read_settings(config, overrides, model, device, ratio) for ratio in ratios}
+        settings = chosen[ratios[0]]
+        from llava_scissor.bench import model as room  # imports torch
+        from llava_scissor.compression import Identity, build_compressor
         from llava_scissor.demo.clips import demo_clips
 
-        compressors: dict[str, Any] = {"all tokens": Identity()}
-        for ratio in ratios:
-            compressors[f"scissor {ratio:.0%}"] = Scissor(ScissorConfig(retention_ratio=ratio))
+        compressors: dict[str, Compressor] = {"all tokens": Identity()}
+        for ratio, own in chosen.items():
+            compressors[f"{own.compression.method} {ratio:.0%}"] = build_compressor(own.compression)
         report = room.bench_model(
             _load(settings.model),
             compressors,

@@ -52,6 +52,12 @@ def test_an_answer_is_measured() -> None:
     assert [row["tokens"]["kept"] for row in report["rows"]] == [128, 12]
 
 
+def test_an_answer_is_measured_with_the_method_of_the_settings() -> None:
+    settings = ["--set", "compression.method=uniform"]
+    report = last_line(run("bench", "model", *SMALL, "--retention", "0.1", "--device", "cpu", *settings))
+    assert [row["name"] for row in report["rows"]] == ["all tokens", "uniform 10%"]
+
+
 def test_flops_of_a_named_size_and_of_a_checkpoint() -> None:
     rows = last_line(run("flops", "--model", "7b", "--retention", "0.1", "--json"))["rows"]
     assert [row["kept"] for row in rows] == [6272, 627]
