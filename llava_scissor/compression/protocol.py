@@ -137,14 +137,10 @@ class TowerState:
     Attributes:
         attention: attention received, float32: mean over heads and queries (F, P).
         keys: keys, mean over heads, float32 (F, P, D_k).
-        probe: weights of the tower's pooling head, for callers who have one (F, P).
-        frame: output of the tower's pooling head, for callers who have one (F, D_v).
     """
 
     attention: Float[Tensor, "f p"] | None = None
     keys: Float[Tensor, "f p _k"] | None = None
-    probe: Float[Tensor, "f p"] | None = None
-    frame: Float[Tensor, "f _v"] | None = None
 
 
 @runtime_checkable

@@ -57,7 +57,7 @@ def ask(
         MissingDependencyError: the decoder is not installed.
     """
     num_visuals = count_visuals(media)
-    # Before the work, so that who mistyped need not wait for the error.
+    # Checked before the video is read, so that a mistyped question fails at once.
     text_ids = model.tokenize(question, num_visuals, history, system)
     session = Session(model, media, video_config, generation_config, compressor=compressor, system=system)
     answer = _finish(session._write(text_ids, question, history, None), on_text)

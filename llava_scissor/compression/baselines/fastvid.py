@@ -25,8 +25,8 @@ class FastVID(ExactBudget[FastVIDConfig]):
     the rest of the whole segment into centres of its own. A token is counted in its most similar centre.
 
     Ours: an even share of the budget for each frame, and centres that do not fit into anchors become salient
-    tokens. Without `TowerState.probe` and `TowerState.frame`, which LLaVA-OneVision has no weights for, saliency
-    is the attention received and a frame is the mean of its tokens; published figures have the pooling head.
+    tokens. The authors use the tower's pooling head. LLaVA-OneVision does not store its weights, so the attention
+    received stands in for its saliency, and the mean of a frame's tokens for its output.
 
     Its options are those of `FastVIDConfig`.
 
@@ -39,9 +39,8 @@ class FastVID(ExactBudget[FastVIDConfig]):
 
     def _keep(self, tokens: Tensor, unit: Tensor, count: int, tower: TowerState) -> CompressionResult:
         num_frames, size, _ = tokens.shape
-        saliency = tower.attention if tower.probe is None else tower.probe
-        assert saliency is not None
-        frames = (tokens.mean(1, dtype=torch.float32) if tower.frame is None else tower.frame).float()
+        assert tower.attention is not None
+        frames = tokens.mean(1, dtype=torch.float32)
         parts = segments(
             functional.cosine_similarity(frames[:-1], frames[1:]),
             self.config.num_segments,
@@ -50,7 +49,7 @@ class FastVID(ExactBudget[FastVIDConfig]):
         num_salient, num_centres = self._shares(parts, even_shares(count, num_frames), size)
         survivors, unit = Survivors(tokens), unit.flatten(0, 1)
         flat = survivors.flat
-        survivors.add(top_per_frame(saliency, num_salient))
+        survivors.add(top_per_frame(tower.attention, num_salient))
         rest = survivors.is_free.nonzero().flatten()
         nearest, frame = unit.new_full((len(flat),), -torch.inf), rest // size
         for start, stop in parts:

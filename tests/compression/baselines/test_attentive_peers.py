@@ -92,15 +92,6 @@ def test_fastvid_by_loops(num_frames, step, anchors):
     torch.testing.assert_close(result.tokens, torch.stack([rows[place] for place in sorted(rows)]))
 
 
-def test_fastvid_takes_the_pooling_head_where_it_is_given():
-    video = draw(gaussian, 3, SIZE, 4)
-    attention, probe = state(video).attention, state(video, 4).attention
-    method = FastVID(retention_ratio=0.3, merged_ratio=0.0)
-    with_probe = method(video, TowerState(attention, probe=probe, frame=torch.ones(3, 2)))
-    assert torch.equal(with_probe.tokens, method(video, TowerState(probe)).tokens)
-    assert not torch.equal(with_probe.tokens, method(video, TowerState(attention)).tokens)
-
-
 @pytest.mark.parametrize("count", [4, 15, 28, 50, 60])
 def test_fastvid_counts_add_up(count):
     method = FastVID(retention_ratio=0.5, merged_ratio=0.9, anchor_step=3)
