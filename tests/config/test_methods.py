@@ -12,6 +12,7 @@ from llava_scissor.config import (
     to_dict,
 )
 from llava_scissor.errors import ConfigError
+from tests.config.sections import compression
 
 
 def test_a_preset_gives_what_is_not_given() -> None:

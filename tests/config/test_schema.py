@@ -14,7 +14,6 @@ from llava_scissor.config import (
     METHODS,
     Config,
     GenerationConfig,
-    MethodConfig,
     ModelConfig,
     ScissorConfig,
     Section,
@@ -22,13 +21,9 @@ from llava_scissor.config import (
     to_dict,
 )
 from llava_scissor.errors import ConfigError
+from tests.config.sections import compression
 
 SECTIONS = [ModelConfig, VideoConfig, ScissorConfig, GenerationConfig]
-
-
-def compression(**values: object) -> MethodConfig:
-    """The section `compression` as a file with these keys has it."""
-    return Config(compression=values).compression
 
 
 def test_the_defaults_are_the_demo() -> None:
