@@ -46,8 +46,7 @@ key given twice: each is an error that names the key, the line it is on and what
 - A key that has no effect next to the others, such as `temperature` without `do_sample`, is reported as a
   warning. So is a key of `compression` that belongs to another method than the one that is chosen.
 
-`configs/` has a file for the demo model and for each published checkpoint, and one for each retention ratio
-of the paper.
+`configs/` has a file for the demo model and for each published checkpoint.
 """
 
 
