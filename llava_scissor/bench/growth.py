@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from llava_scissor.bench.features import video_like_tokens
 from llava_scissor.bench.measuring import describe_machine, measure_peak, time_side_by_side
 from llava_scissor.compression import compress
 from llava_scissor.config import ScissorConfig
+from llava_scissor.results.store import ResultStore
 
 ENOUGH_S = 5.0
 """A run that takes longer than this is not repeated."""
@@ -47,28 +47,25 @@ class GrowthBench:
     num_repeats: int = 5
 
 
-def measure_all(num_frames: Sequence[int], bench: GrowthBench, path: Path) -> list[dict[str, Any]]:
-    """Measure some numbers of frames, each written to a file of JSON lines as soon as it is done.
+def measure_all(num_frames: Sequence[int], bench: GrowthBench, folder: Path) -> list[dict[str, Any]]:
+    """Measure some numbers of frames; each is stored as soon as it is done.
 
     Args:
-        num_frames: which; those that the file has already, with the same settings, are not measured again.
+        num_frames: which; those that are stored already are not measured again.
         bench: what is run.
-        path: of the file; made if it is not there.
+        folder: of the results; made if it is not there.
 
     Returns:
-        All rows with these settings, by number of frames.
+        All stored rows, by number of frames.
+
+    Raises:
+        InputError: the folder holds results of other settings or of another machine.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-    settings = asdict(bench)
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    rows = [row for row in lines if row.items() >= settings.items()]
-    for number in sorted(set(num_frames) - {row["num_frames"] for row in rows}):
-        found = bench_growth(number, bench)
-        with path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(row) + "\n" for row in found)
-        rows += found
-    return sorted(rows, key=lambda row: row["num_frames"])
+    settings = {**asdict(bench), "machine": describe_machine(torch.device(bench.device))}
+    store = ResultStore(folder, settings, ["num_frames"])
+    for number in sorted(n for n in set(num_frames) if (n,) not in store.done):
+        store.append(bench_growth(number, bench))
+    return sorted(store.rows, key=lambda row: row["num_frames"])
 
 
 def bench_growth(num_frames: int, bench: GrowthBench) -> list[dict[str, Any]]:

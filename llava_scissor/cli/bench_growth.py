@@ -35,7 +35,7 @@ def bench_growth(
         settings = room.GrowthBench(
             width=width, device=target, tau=tau, retention_ratio=retention, sample_size=sample_size
         )
-        rows = room.measure_all(frames or [32, 64, 128, 256], settings, out / "growth.jsonl")
+        rows = room.measure_all(frames or [32, 64, 128, 256], settings, out)
         _plot_growth(rows, out)
         print_table(f"{width} wide, {machine_line(rows[-1])}", map(_growth_row, rows))
         typer.echo(json.dumps(rows))

@@ -53,6 +53,8 @@ def evaluate(
         ratios = sorted(read_ratios(retention, _RATIOS), reverse=True)
         given = read_settings(config, overrides, model, device)
         from llava_scissor.model import load_model_from
+        from llava_scissor.results.answers import ANSWER_TASK
+        from llava_scissor.results.store import ResultStore
         from llava_scissor.suites import suite as room  # imports torch
         from llava_scissor.suites.methods import build_methods
         from llava_scissor.suites.report import as_markdown, summarize_suite
@@ -65,11 +67,9 @@ def evaluate(
         folder = out or Path("runs") / "eval" / suite
         network = load_model_from(given.model)
         settings = room.describe_run(given.model.path, network, chosen)
-        room.check_settings(folder / "settings.json", settings)
+        store = ResultStore(folder, settings, ANSWER_TASK)
         with _progress(suite) as on_progress:
-            answers = room.run_suite(
-                network, compressors, chosen, folder / "results.jsonl", cache, on_progress
-            )
+            answers = room.run_suite(network, compressors, chosen, store, cache, on_progress)
         summary = {**settings, "num_clips": chosen.num_clips, "rows": summarize_suite(answers)}
         (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
         (folder / "report.md").write_text(as_markdown(summary), encoding="utf-8")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,6 +14,7 @@ from typing import Any
 
 from llava_scissor.errors import ConfigError, InputError
 from llava_scissor.paper.reproduction import Experiment, Run, compare, find_missing, load_experiment
+from llava_scissor.results.store import check_settings
 
 EXPERIMENTS = Path(str(files(__package__) / "experiments"))
 
@@ -85,11 +86,7 @@ def run_harness(experiment: Experiment, run: Run, results: Path, options: Harnes
     """
     directory = results / f"{run.method}-{run.retention:g}".replace(" ", "_")
     command = _command(experiment, run, directory, options)
-    written = directory / "command.json"
-    if written.exists() and json.loads(written.read_text(encoding="utf-8")) != command:
-        raise InputError(f"{directory} holds results of another command, see {written}: give other --results")
-    directory.mkdir(parents=True, exist_ok=True)
-    written.write_text(json.dumps(command), encoding="utf-8")
+    check_settings(directory, {"command": shlex.join(command)})
     if not list(directory.rglob("*_results.json")):
         environment = {**os.environ, "HF_HOME": str(_hf_home())}  # some tasks fail without
         code = subprocess.run([sys.executable, *command], env=environment, stdout=sys.stderr).returncode

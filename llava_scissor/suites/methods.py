@@ -7,10 +7,7 @@ from collections.abc import Iterable, Sequence
 from llava_scissor.compression import Compressor, Identity, build_compressor
 from llava_scissor.config import METHODS, load_config
 from llava_scissor.errors import ConfigError
-from llava_scissor.suites.suite import Method
-
-ALL_TOKENS: Method = ("none", 1.0)
-"""What every run begins with."""
+from llava_scissor.results.answers import ALL_TOKENS, Method
 
 
 def build_methods(names: Sequence[str], retentions: Iterable[float]) -> dict[Method, Compressor]:

@@ -8,11 +8,10 @@ from statistics import median
 from typing import Any
 
 from llava_scissor.demo.questions import QUESTION_TYPES
+from llava_scissor.results.answers import ALL_TOKENS, Method, SuiteAnswer
 from llava_scissor.results.statistics import estimate_accuracy, estimate_difference
-from llava_scissor.suites.methods import ALL_TOKENS
-from llava_scissor.suites.suite import Method, SuiteAnswer
+from llava_scissor.results.store import Row
 
-Row = dict[str, Any]
 _EVERY_TYPE = "all"
 _SUBJECT, _CHANCE = "scissor", "random"
 

@@ -7,12 +7,10 @@ about a clip share the keys and values of its kept tokens.
 from __future__ import annotations
 
 import hashlib
-import json
-import logging
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,25 +31,22 @@ from llava_scissor.demo.clips import scene_of_seed, write_clip
 from llava_scissor.demo.drawing import render
 from llava_scissor.demo.questions import Question, sample_questions
 from llava_scissor.demo.scenes import SHAPES_HARD_V1, SHAPES_V1, World
-from llava_scissor.errors import ConfigError, InputError
+from llava_scissor.errors import ConfigError
 from llava_scissor.generation.decoding import Reply, check_context, generate
 from llava_scissor.generation.media import encode_tokens
 from llava_scissor.generation.pruning import prune
 from llava_scissor.generation.stopwatch import Stopwatch
 from llava_scissor.model import OneVision
 from llava_scissor.model.splice import prompt_positions
+from llava_scissor.results.answers import Method, SuiteAnswer, parse_answers
+from llava_scissor.results.store import ResultStore
 from llava_scissor.video import preprocess_frames, read_video
-
-logger = logging.getLogger(__name__)
 
 HELD_OUT = 9_000_000
 """First part of every held-out seed; no training seed begins with it."""
 
 _SHORT_ANSWER = GenerationConfig(max_new_tokens=8)
 _DRAWN_SIZE_PX, _DRAWN_FRAMES = 128, 8
-
-Method = tuple[str, float]
-"""Name of a compressor with its settings, and its retention ratio."""
 
 
 @dataclass(frozen=True)
@@ -120,61 +115,11 @@ def choose_suite(name: str, num_clips: int | None = None, use_video_files: bool 
     return replace(suite, num_clips=num_clips or suite.num_clips, use_video_files=use_video_files)
 
 
-@dataclass(frozen=True)
-class SuiteAnswer:
-    """One answer to one question, as it is stored.
-
-    Attributes:
-        suite: name of the suite.
-        method: name of the compressor and its settings.
-        retention: retention ratio that it was given.
-        clip: number of the clip; its seed is (`HELD_OUT`, clip).
-        kind: type of the question.
-        question: its text.
-        expected: the right answer.
-        said: what the model said.
-        num_input: visual tokens of the clip.
-        num_kept: visual tokens that the model was given.
-        compression_s: seconds that the compressor took for the clip.
-        answer_s: seconds that the language model took for all questions about the clip.
-    """
-
-    suite: str
-    method: str
-    retention: float
-    clip: int
-    kind: str
-    question: str
-    expected: str
-    said: str
-    num_input: int
-    num_kept: int
-    compression_s: float
-    answer_s: float
-
-    @property
-    def place(self) -> tuple[str, float, int]:
-        """Which method and clip it belongs to."""
-        return self.method, self.retention, self.clip
-
-    @property
-    def is_right(self) -> bool:
-        """Whether the answer is the expected one to the letter."""
-        return self.said == self.expected
-
-    def as_line(self) -> str:
-        """Return the answer as a line of JSON, which says the seed and whether it is right, too."""
-        return json.dumps({**asdict(self), "seed": [HELD_OUT, self.clip], "right": self.is_right}) + "\n"
-
-
-_FIELDS = [field.name for field in fields(SuiteAnswer)]
-
-
 def run_suite(
     model: OneVision,
     methods: Mapping[Method, Compressor],
     suite: Suite,
-    results: Path,
+    store: ResultStore,
     cache: Path | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[SuiteAnswer]:
@@ -184,7 +129,8 @@ def run_suite(
         model: the model under test; its own compressor is not used.
         methods: compressors by name and retention ratio. What `RandomTokens` keeps is drawn anew for each clip.
         suite: clips and questions.
-        results: JSON lines, one for each answer; those that are there are not asked again.
+        store: one row for each answer, with the seed of the clip and whether the answer is right; a method and a
+            clip that it has are not asked about again.
         cache: directory in which the visual tokens are kept for later runs.
         on_progress: called with the number of clips done and to do, over all methods.
 
@@ -192,70 +138,38 @@ def run_suite(
         All answers of these methods, by method and clip.
 
     Raises:
-        InputError: `results` holds something else, or a prompt does not fit into the model's context.
+        InputError: the store holds something else, or a prompt does not fit into the model's context.
     """
-    stored = read_results(results) if results.exists() else []
-    done = {a.place for a in stored if a.suite == suite.name}
+    parse_answers(store.rows, store.path)  # before hours of work
     num_all = suite.num_clips * len(methods)
     report = on_progress or (lambda num_done, num_all: None)
     if cache is not None:
         weights = fingerprint(model.vision_tower, model.projector)
         cache = cache / weights / f"{suite.name}{'-files' if suite.use_video_files else ''}"
-    fresh: list[SuiteAnswer] = []
-    results.parent.mkdir(parents=True, exist_ok=True)
-    with results.open("a", encoding="utf-8") as file:
-        for num_clips, clip in enumerate(suite.clips, 1):
-            missing = {method: c for method, c in methods.items() if (*method, clip) not in done}
-            num_done = num_clips * len(methods) - len(missing)
+    for num_clips, clip in enumerate(suite.clips, 1):
+        missing = {method: c for method, c in methods.items() if (*method, clip) not in store.done}
+        num_done = num_clips * len(methods) - len(missing)
+        report(num_done, num_all)
+        if not missing:
+            continue
+        tokens, tower, questions = _encode(model, suite, clip, needs_of(*missing.values()), cache)
+        texts = [model.tokenize(question.text) for question in questions]
+        for method, compressor in missing.items():
+            if isinstance(compressor, RandomTokens):
+                seed = compressor.config.seed + clip
+                compressor = RandomTokens(compressor.config.model_copy(update={"seed": seed}))
+            answers = _answer(model, compressor, (tokens, tower), questions, texts)
+            store.append(_as_row(SuiteAnswer(suite.name, *method, clip, *answer)) for answer in answers)
+            num_done += 1
             report(num_done, num_all)
-            if not missing:
-                continue
-            tokens, tower, questions = _encode(model, suite, clip, needs_of(*missing.values()), cache)
-            texts = [model.tokenize(question.text) for question in questions]
-            for method, compressor in missing.items():
-                if isinstance(compressor, RandomTokens):
-                    seed = compressor.config.seed + clip
-                    compressor = RandomTokens(compressor.config.model_copy(update={"seed": seed}))
-                answers = _answer(model, compressor, (tokens, tower), questions, texts)
-                fresh += [SuiteAnswer(suite.name, *method, clip, *answer) for answer in answers]
-                file.writelines(answer.as_line() for answer in fresh[-len(questions) :])
-                file.flush()
-                num_done += 1
-                report(num_done, num_all)
     order = {method: i for i, method in enumerate(methods)}
-    mine = [
-        answer
-        for answer in [*stored, *fresh]
-        if answer.suite == suite.name
-        and (answer.method, answer.retention) in order
-        and answer.clip in suite.clips
-    ]
+    answers = parse_answers(store.rows, store.path)
+    mine = [a for a in answers if (a.method, a.retention) in order and a.clip in suite.clips]
     return sorted(mine, key=lambda a: (order[a.method, a.retention], a.clip))
 
 
-def read_results(path: Path) -> list[SuiteAnswer]:
-    """Read stored answers.
-
-    After an interruption in the middle of a line, that line and the others about the same clip are taken out
-    of the file, so that the clip is asked about again.
-
-    Raises:
-        InputError: a line is not such an answer.
-    """
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    is_cut = bool(lines) and not lines[-1].endswith("\n")
-    try:
-        rows = [json.loads(line) for line in lines[: len(lines) - is_cut]]
-        answers = [SuiteAnswer(**{name: row[name] for name in _FIELDS}) for row in rows]
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{path} is not a file of answers: {error}; give another one") from error
-    if is_cut:
-        logger.warning("%s ends in the middle of a line: its last clip is asked about again", path)
-        last = answers[-1].place if answers else None
-        while answers and answers[-1].place == last:
-            answers.pop()
-        path.write_text("".join(lines[: len(answers)]), encoding="utf-8")
-    return answers
+def _as_row(answer: SuiteAnswer) -> dict[str, Any]:
+    return {**asdict(answer), "seed": [HELD_OUT, answer.clip], "right": answer.is_right}
 
 
 def fingerprint(*parts: nn.Module) -> str:
@@ -279,30 +193,6 @@ def describe_run(name: str, model: OneVision, suite: Suite) -> dict[str, Any]:
         "version": __version__,
         "machine": describe_machine(model.device),
     }
-
-
-def check_settings(path: Path, settings: dict[str, Any]) -> None:
-    """Store what the answers of a folder depend on; where that is stored already, compare.
-
-    Raises:
-        InputError: the answers that are there were given under other settings.
-    """
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-        return
-    try:
-        there = json.loads(path.read_text(encoding="utf-8"))
-        differing = [
-            f"{k} {there.get(k)!r} there, {v!r} now" for k, v in settings.items() if there.get(k) != v
-        ]
-    except (ValueError, AttributeError) as error:
-        raise InputError(f"{path} does not hold settings: {error}; give another directory") from error
-    if differing:
-        raise InputError(
-            f"{path.parent} holds answers that were given under other settings ({'; '.join(differing)}): give "
-            "another directory, or the settings of before"
-        )
 
 
 @torch.inference_mode()

@@ -127,7 +127,7 @@ def test_options_reach_the_harness(harness, tmp_path) -> None:
 def test_results_of_another_command_are_not_taken(harness, tmp_path) -> None:
     call(*toy(tmp_path, "--only", "Scissor"))
     told = refusal(*toy(tmp_path, "--only", "Scissor", "--limit", "3"))
-    assert "All-100 holds results of another command" in told
+    assert "All-100 holds results of other settings (command '-m lmms_eval " in told
 
 
 def test_a_run_without_results_is_an_error(harness, tmp_path) -> None:

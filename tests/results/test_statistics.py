@@ -3,13 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from llava_scissor.results.answers import SuiteAnswer
 from llava_scissor.results.statistics import (
     Stratum,
     estimate_accuracy,
     estimate_difference,
     estimate_ratio,
 )
-from llava_scissor.suites.suite import SuiteAnswer
 
 
 def answers(right: list[list[bool]], method: str = "m") -> list[SuiteAnswer]:

@@ -7,7 +7,8 @@ from llava_scissor.compression import Identity, Scissor
 from llava_scissor.compression.baselines import FastV, PruneVid
 from llava_scissor.config import METHODS
 from llava_scissor.errors import ConfigError
-from llava_scissor.suites.methods import ALL_TOKENS, build_methods
+from llava_scissor.results.answers import ALL_TOKENS
+from llava_scissor.suites.methods import build_methods
 
 
 def test_all_is_every_method_at_every_ratio() -> None:

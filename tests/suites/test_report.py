@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from llava_scissor.results.answers import SuiteAnswer
 from llava_scissor.suites.report import as_markdown, find_losses, summarize_suite
-from llava_scissor.suites.suite import SuiteAnswer
 
 NUM_CLIPS = 40
 

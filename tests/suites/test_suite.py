@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 import torch
@@ -20,16 +20,15 @@ from llava_scissor.generation import Session
 from llava_scissor.generation.decoding import find_stop_ids
 from llava_scissor.generation.text import AnswerText
 from llava_scissor.model import load_model
+from llava_scissor.results.answers import ANSWER_TASK, SuiteAnswer, read_answers
+from llava_scissor.results.store import ResultStore
 from llava_scissor.suites.suite import (
     HELD_OUT,
     SUITES,
     Suite,
-    SuiteAnswer,
-    check_settings,
     choose_suite,
     describe_run,
     fingerprint,
-    read_results,
     run_suite,
 )
 from llava_scissor.video import VideoClip, preprocess_frames
@@ -48,6 +47,10 @@ def model():
 @pytest.fixture
 def methods():
     return {ALL: Identity(), TENTH: Scissor(ScissorConfig(retention_ratio=0.1))}
+
+
+def stored(folder) -> ResultStore:
+    return ResultStore(folder, {"suite": SMALL.name}, ANSWER_TASK)
 
 
 class Counting:
@@ -84,8 +87,8 @@ def test_answers_are_those_of_single_questions(model, ratio: float, tmp_path) ->
     """Neither stored tokens nor keys and values that questions share change an answer."""
     compressor = Identity() if ratio == 1 else Scissor(ScissorConfig(retention_ratio=ratio))
     single = ask_one_by_one(model, compressor, SMALL)
-    for results in ("fresh.jsonl", "with stored tokens.jsonl"):
-        answers = run_suite(model, {("it", ratio): compressor}, SMALL, tmp_path / results, tmp_path)
+    for results in ("fresh", "with stored tokens"):
+        answers = run_suite(model, {("it", ratio): compressor}, SMALL, stored(tmp_path / results), tmp_path)
         assert [(a.clip, a.kind, a.question, a.said) for a in answers] == single
         assert {(a.num_input, a.num_kept) for a in answers} == {(512, int(512 * ratio))}
     assert 0 < sum(a.is_right for a in answers) <= len(answers)
@@ -98,7 +101,7 @@ def test_random_tokens_are_drawn_anew_for_each_clip(model, tmp_path) -> None:
         for suite in alone
     ]
     answers = run_suite(
-        model, {("random", 0.1): RandomTokens(retention_ratio=0.1, seed=5)}, SMALL, tmp_path / "a.jsonl"
+        model, {("random", 0.1): RandomTokens(retention_ratio=0.1, seed=5)}, SMALL, stored(tmp_path / "a")
     )
     told = [(a.clip, a.kind, a.question, a.said) for a in answers]
     assert told == [row for rows in draws for row in rows]
@@ -108,14 +111,14 @@ def test_random_tokens_are_drawn_anew_for_each_clip(model, tmp_path) -> None:
 def test_methods_get_what_they_need(model, tmp_path) -> None:
     """From a file with tokens alone, from one with everything, and from none."""
     one = replace(SMALL, num_clips=1)
-    run_suite(model, {ALL: Identity()}, one, tmp_path / "tokens.jsonl", tmp_path)
+    run_suite(model, {ALL: Identity()}, one, stored(tmp_path / "tokens"), tmp_path)
     methods = {
         ("visionzip", 0.1): VisionZip(retention_ratio=0.1),
         ("fastv", 0.1): FastV(retention_ratio=0.1),
         ("fastv", 1.0): FastV(retention_ratio=1.0),
     }
     runs = [
-        run_suite(model, methods, one, tmp_path / f"{i}.jsonl", cache)
+        run_suite(model, methods, one, stored(tmp_path / f"{i}"), cache)
         for i, cache in enumerate((tmp_path, tmp_path, None))
     ]
     told = [[(a.method, a.retention, a.question, a.said, a.num_kept) for a in run] for run in runs]
@@ -162,12 +165,12 @@ def test_questions_are_the_same_for_every_model() -> None:
 
 def test_every_answer_is_stored_as_it_is_returned(model, methods, tmp_path) -> None:
     progress: list[tuple[int, int]] = []
-    path = tmp_path / "deep" / "a.jsonl"
+    store = stored(tmp_path / "a")
     answers = run_suite(
-        model, methods, SMALL, path, tmp_path, on_progress=lambda *numbers: progress.append(numbers)
+        model, methods, SMALL, store, tmp_path, on_progress=lambda *numbers: progress.append(numbers)
     )
-    assert set(read_results(path)) == set(answers)
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert set(read_answers(store.path)) == set(answers)
+    rows = [json.loads(line) for line in store.path.read_text().splitlines()]
     assert {tuple(row["seed"]) for row in rows} == {(HELD_OUT, clip) for clip in SMALL.clips}
     assert sum(row["right"] for row in rows) == sum(a.is_right for a in answers)
     assert [a.method for a in answers] == sorted(a.method for a in answers), "all before scissor"
@@ -176,30 +179,28 @@ def test_every_answer_is_stored_as_it_is_returned(model, methods, tmp_path) -> N
 
 
 def test_a_run_goes_on_where_it_stopped(model, methods, tmp_path, caplog) -> None:
-    path = tmp_path / "a.jsonl"
-    whole = run_suite(model, methods, SMALL, path)
+    path = stored(tmp_path).path
+    whole = run_suite(model, methods, SMALL, stored(tmp_path))
     lines = path.read_text().splitlines(keepends=True)
     per_clip = sum(json.loads(line)["clip"] == 20 for line in lines) // 2
     path.write_text("".join(lines[: 2 * per_clip]))
     counting = {**methods, ALL: Counting()}
     with caplog.at_level(logging.WARNING):
-        again = run_suite(model, counting, SMALL, path)
+        again = run_suite(model, counting, SMALL, stored(tmp_path))
     assert counting[ALL].num_calls == 1, "the first clip is there"
     assert [timeless(a) for a in again] == [timeless(a) for a in whole]
     assert not caplog.records
 
 
 def test_a_clip_that_was_cut_off_is_asked_about_again(model, methods, tmp_path, caplog) -> None:
-    path = tmp_path / "a.jsonl"
-    whole = run_suite(model, methods, SMALL, path)
+    path = stored(tmp_path).path
+    whole = run_suite(model, methods, SMALL, stored(tmp_path))
     path.write_text(path.read_text()[:-5])
     with caplog.at_level(logging.WARNING):
-        again = run_suite(model, methods, SMALL, path)
-    assert "its last clip is asked about again" in caplog.text
+        again = run_suite(model, methods, SMALL, stored(tmp_path))
+    assert "its last task is left out, and done again" in caplog.text
     assert [timeless(a) for a in again] == [timeless(a) for a in whole]
-    assert sorted(map(timeless, read_results(path)), key=str) == sorted(map(timeless, whole), key=str)
-    path.write_text("{")
-    assert read_results(path) == []
+    assert sorted(map(timeless, read_answers(path)), key=str) == sorted(map(timeless, whole), key=str)
 
 
 def timeless(answer: SuiteAnswer) -> SuiteAnswer:
@@ -211,9 +212,9 @@ def test_tokens_are_encoded_once(model, tmp_path, monkeypatch) -> None:
     encode = type(model).encode_video
     monkeypatch.setattr(type(model), "encode_video", lambda *a: calls.append(1) or encode(*a))
     both = {ALL: Identity(), ("again", 1.0): Identity()}
-    run_suite(model, both, SMALL, tmp_path / "a.jsonl", tmp_path)
-    run_suite(model, both, SMALL, tmp_path / "b.jsonl", tmp_path)
-    run_suite(model, both, SMALL, tmp_path / "b.jsonl")
+    run_suite(model, both, SMALL, stored(tmp_path / "a"), tmp_path)
+    run_suite(model, both, SMALL, stored(tmp_path / "b"), tmp_path)
+    run_suite(model, both, SMALL, stored(tmp_path / "b"))
     assert len(calls) == SMALL.num_clips, "once for all methods, not again if stored, not at all if answered"
 
 
@@ -229,16 +230,13 @@ def test_other_weights_have_another_name(model) -> None:
 
 
 def test_answers_under_other_settings_are_not_mixed(model, tmp_path) -> None:
-    path = tmp_path / "deep" / "settings.json"
-    settings = describe_run("demo", model, SMALL)
-    check_settings(path, settings)
-    check_settings(path, describe_run("demo", model, replace(SMALL, num_clips=2)))
-    other = describe_run("demo", model, replace(SMALL, use_video_files=True))
+    def opened(suite: Suite) -> ResultStore:
+        return ResultStore(tmp_path, describe_run("demo", model, suite), ANSWER_TASK)
+
+    opened(SMALL)
+    opened(replace(SMALL, num_clips=2))
     with pytest.raises(InputError, match=r"other settings \(video_files False there, True now\)"):
-        check_settings(path, other)
-    path.write_text("[]")
-    with pytest.raises(InputError, match="does not hold settings"):
-        check_settings(path, settings)
+        opened(replace(SMALL, use_video_files=True))
 
 
 def test_a_suite_or_its_first_clips() -> None:
@@ -253,17 +251,14 @@ def test_a_suite_or_its_first_clips() -> None:
 def test_prompts_that_are_too_long_are_refused(model, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(model.geometry.language, "max_position_embeddings", 500)
     with pytest.raises(InputError, match="but the model has 500"):
-        run_suite(model, {ALL: Identity()}, SMALL, tmp_path / "a.jsonl")
+        run_suite(model, {ALL: Identity()}, SMALL, stored(tmp_path / "a"))
 
 
-def test_a_file_of_something_else_is_refused(model, tmp_path) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_text('{"answer": 1}\n')
+def test_a_store_of_something_else_is_refused(model, tmp_path) -> None:
+    store = stored(tmp_path)
+    store.append([{"method": "m", "retention": 1.0, "clip": 20, "answer": 1}])
     with pytest.raises(InputError, match="not a file of answers"):
-        run_suite(model, {ALL: Identity()}, SMALL, path)
-    path.write_text("words\n")
-    with pytest.raises(InputError, match="not a file of answers"):
-        read_results(path)
+        run_suite(model, {ALL: Identity()}, SMALL, store)
 
 
 def fingerprint_of(suite: Suite) -> tuple[str, list[float], list[float]]:
@@ -320,10 +315,3 @@ def test_suites_share_no_clip() -> None:
         clips = set(suite.clips)
         assert not clips & seen
         seen |= clips
-
-
-def test_answers_are_plain_data() -> None:
-    answer = SuiteAnswer("s", "m", 0.1, 1, "where", "Where?", "top left", "top left", 512, 51, 0.1, 0.2)
-    assert answer.is_right
-    assert not replace(answer, said="top right").is_right
-    assert SuiteAnswer(**asdict(answer)) == answer
