@@ -9,7 +9,8 @@ import platform
 import re
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,13 @@ import torch
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"  # proc(5): resets the high-water mark of the resident set
 
+ENOUGH_S = 5.0
+"""A function is not run again once its runs have taken this long together."""
+
 
 @dataclass(frozen=True)
 class Timing:
-    """Wall-clock seconds of repeated runs.
+    """Seconds of repeated runs, on one clock.
 
     Attributes:
         min_s: the fastest run, which other work on the machine disturbed least.
@@ -37,30 +41,57 @@ class Timing:
     num_repeats: int
 
 
+@dataclass(frozen=True)
+class Clocks:
+    """The same runs on two clocks.
+
+    Attributes:
+        wall: seconds that passed, the device's work included.
+        cpu: CPU seconds of all threads of this process.
+    """
+
+    wall: Timing
+    cpu: Timing
+
+
 def time_side_by_side(
-    functions: Mapping[str, Callable[[], Any]], num_repeats: int, num_warm_up: int, device: torch.device
-) -> dict[str, Timing]:
+    functions: Mapping[str, Callable[[], Any]],
+    num_repeats: int,
+    device: torch.device,
+    enough_s: float = ENOUGH_S,
+) -> dict[str, Clocks]:
     """Run some functions in turn, again and again, so that what disturbs the machine disturbs them all.
+
+    The first run of each only warms up, unless it takes so long that it is the only one.
 
     Args:
         functions: what to time, by name.
-        num_repeats: timed runs of each.
-        num_warm_up: runs of each before that.
+        num_repeats: timed runs of each; fewer of a function that takes long.
         device: waited for before a clock is read.
+        enough_s: a function is not run again once its runs have taken this long together.
 
     Returns:
         Timings by name.
     """
-    for function in functions.values():
-        for _ in range(num_warm_up):
-            function()
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    warm_up = {name: [_time(function, device)] for name, function in functions.items()}
+    runs: dict[str, list[tuple[float, float]]] = {name: [] for name in functions}
     for _ in range(num_repeats):
         for name, function in functions.items():
-            started_s = _now_s(device)
-            function()
-            seconds[name].append(_now_s(device) - started_s)
-    return {name: summarize_times(runs) for name, runs in seconds.items()}
+            if sum(wall_s for wall_s, _ in warm_up[name] + runs[name]) < enough_s:
+                runs[name].append(_time(function, device))
+    clocks = {name: zip(*(runs[name] or warm_up[name]), strict=True) for name in functions}
+    return {name: Clocks(*(summarize_times(list(s)) for s in pair)) for name, pair in clocks.items()}
+
+
+@contextmanager
+def cpu_threads(count: int) -> Iterator[None]:
+    """Let PyTorch use so many threads for the length of a `with` block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def summarize_times(seconds: list[float]) -> Timing:
@@ -110,10 +141,18 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
     }
 
 
-def _now_s(device: torch.device) -> float:
+def _time(function: Callable[[], Any], device: torch.device) -> tuple[float, float]:
+    """Return wall and CPU seconds of one run."""
+    wall_s, cpu_s = _now_s(device)
+    function()
+    wall_end_s, cpu_end_s = _now_s(device)
+    return wall_end_s - wall_s, cpu_end_s - cpu_s
+
+
+def _now_s(device: torch.device) -> tuple[float, float]:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter()
+    return time.perf_counter(), time.process_time()
 
 
 def _resident(key: str) -> int:

@@ -3,24 +3,56 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llava_scissor.cli.console import diagnostics, machine_line, mebibytes, print_table
-from llava_scissor.cli.options import Device, Frames, Repeats, check_ratios
+from llava_scissor.cli.console import diagnostics, machine_line, mebibytes, print_table, turned
+from llava_scissor.cli.options import (
+    ConfigFile,
+    Device,
+    Overrides,
+    Repeats,
+    Retentions,
+    Threads,
+    read_ratios,
+    read_settings,
+)
+from llava_scissor.config import Config, ScissorConfig
+from llava_scissor.errors import ConfigError
+
+if TYPE_CHECKING:
+    from llava_scissor.bench.compressor import CompressorBench
+
+logger = logging.getLogger(__name__)
 
 
 def bench_compressor(
-    frames: Frames = 32,
-    tokens_per_frame: Annotated[int, typer.Option(min=1, help="Visual tokens of a frame, a square.")] = 196,
-    width: Annotated[int, typer.Option(min=1, help="Width of the language model.")] = 896,
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
-    device: Device = None,
-    retention: Annotated[float, typer.Option(help="Retention ratio.")] = 0.1,
-    sample_size: Annotated[
-        int | None, typer.Option(min=1, help="Of the approximate search; exact without it.")
+    features: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Tokens: made-up, smooth or chains, or a file of `bench record`; repeatable.",
+        ),
     ] = None,
+    frames: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Frames of the video; repeatable; 32, or all of a file, without it."),
+    ] = None,
+    retention: Retentions = None,
+    tokens_per_frame: Annotated[
+        int | None, typer.Option(min=1, help="Visual tokens of a frame, a square; 196 without it.")
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option(min=1, help="Width of the language model; 896 without it.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    device: Device = None,
+    threads: Threads = 1,
     repeats: Repeats = 7,
     float32_products: Annotated[
         bool, typer.Option("--float32-products", help="As on a CPU without instructions for bfloat16.")
@@ -29,37 +61,89 @@ def bench_compressor(
         bool, typer.Option("--plain", help="Run the plain versions, too (seconds each).")
     ] = False,
 ) -> None:
-    """Time the compressor beside the matrix products that its definition has."""
+    """Time a threshold and an exact budget that keep as many tokens, beside the products of the definition."""
     with diagnostics():
-        check_ratios([retention])
+        settings = read_settings(config, overrides, device=device)
+        compression = _scissor(settings)
+        ratios = read_ratios(retention, _default_ratios(compression))
         from llava_scissor.bench import compressor as room  # imports torch
         from llava_scissor.model.placement import choose_device, choose_dtype
 
-        target = choose_device(device or "auto")
+        target = choose_device(settings.model.device)
         choose_dtype(dtype, {}, target)  # refuses what is no number format
-        report = room.bench_compressor(
-            room.CompressorBench(
-                num_frames=frames,
-                tokens_per_frame=tokens_per_frame,
-                width=width,
-                dtype=dtype,
-                device=str(target),
-                retention_ratio=retention,
-                sample_size=sample_size,
-                num_repeats=repeats,
-                float32_products=float32_products,
-                use_plain=plain,
-            )
+        bench = room.CompressorBench(
+            tokens_per_frame=tokens_per_frame or 196,
+            width=width or 896,
+            dtype=dtype,
+            device=str(target),
+            retention_ratios=ratios,
+            compression=compression,
+            num_threads=threads,
+            num_repeats=repeats,
+            float32_products=float32_products,
+            use_plain=plain,
         )
-        rows = [
-            {
-                "": row["name"],
-                **{f"{key} ms": f"{1000 * row[f'{key}_s']:.1f}" for key in ("min", "p50", "p95")},
-                "ratio": f"{row['ratio']:.2f}",
-                "kept": row["kept"],
-                "peak MiB": mebibytes(report["peak_bytes"].get(row["name"])),
-            }
-            for row in report["rows"]
-        ]
-        print_table(f"{frames} x {tokens_per_frame} x {width} {dtype}, {machine_line(report)}", rows)
+        sources = [room.open_features(name, bench) for name in features or ["made-up"]]
+        if (tokens_per_frame or width) and all(isinstance(s, room.Recording) for s in sources):
+            logger.warning("--tokens-per-frame and --width have no effect on recorded tokens")
+        report: dict[str, Any] = {**bench.settings(), "machine": room.describe(bench), "rows": []}
+        typer.echo(f"{machine_line(report)}. {_clock_line(bench)}")
+        for rows in room.bench_compressor(bench, sources, frames or []):
+            print_table(_title(rows[0], dtype), turned([_row(row, bench.clock) for row in rows]))
+            report["rows"] += rows
         typer.echo(json.dumps(report))
+
+
+def _scissor(settings: Config) -> ScissorConfig:
+    """Return the settings of the compressor, without a threshold.
+
+    Raises:
+        ConfigError: they are of another method.
+    """
+    compression = settings.compression
+    if not isinstance(compression, ScissorConfig):
+        raise ConfigError(f"compression.method: bench compressor measures scissor, got {compression.method}")
+    if compression.tau is not None:
+        logger.warning("compression.tau has no effect: each ratio has its own threshold")
+    return compression
+
+
+def _default_ratios(compression: ScissorConfig) -> Sequence[float]:
+    ratio = compression.retention_ratio
+    return (0.5, 0.25, 0.1, 0.05, 0.02) if ratio is None else (ratio,)
+
+
+def _clock_line(bench: CompressorBench) -> str:
+    if bench.clock == "cpu":
+        return "CPU time. Several threads would wait for cores that other programs use; one does not."
+    return "wall time. It is right only while nothing else runs."
+
+
+def _title(row: dict[str, Any], dtype: str) -> str:
+    size = " x ".join(str(row[name]) for name in ("num_frames", "tokens_per_frame", "width"))
+    similar = [
+        f"{label} {' '.join(f'{value:.2f}' for value in row['similarity'][key])}"
+        for key, label in (("inside_frame", "in a frame"), ("next_frame", "to the next"))
+        if row["similarity"][key] is not None
+    ]
+    quantiles = f"\nsimilarity (5, 50, 95 %): {', '.join(similar)}" if similar else ""
+    return f"{row['features']}, {size} {dtype}{quantiles}"
+
+
+def _row(row: dict[str, Any], clock: str) -> dict[str, Any]:
+    functions, counts = row["functions"], row["tokens"]
+    return {
+        "": f"{100 * row['retention_ratio']:g} %",
+        "spatial tokens": counts["spatial"],
+        "tau": f"{row['tau']:.4f}",
+        "kept at tau": counts["kept_at_tau"],
+        "kept at budget": counts["kept_at_budget"],
+        **{f"{name}, ms": f"{1000 * one[clock]['min_s']:.1f}" for name, one in functions.items()},
+        "tau / products": row["tau_over_products"],
+        "budget / tau": row["budget_over_tau"],
+        **{
+            f"{name}, peak MiB": mebibytes(one["peak_bytes"])
+            for name, one in functions.items()
+            if one["peak_bytes"] is not None
+        },
+    }

@@ -72,7 +72,8 @@ def print_table(title: str, rows: Iterable[dict[str, Any]]) -> None:
 def machine_line(report: dict[str, Any]) -> str:
     """Return what a bench ran on, as a title says it."""
     machine = report["machine"]
-    return f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}"
+    threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
+    return f"{machine['device']}, {threads}, torch {machine['torch']}"
 
 
 def mebibytes(count: int | None) -> str:

@@ -40,6 +40,9 @@ Retentions = Annotated[
     ),
 ]
 Frames = Annotated[int, typer.Option("--frames", min=1, help="Frames of the video.")]
+Threads = Annotated[
+    int, typer.Option("--threads", min=1, help="Threads; CPU time is shown of one, wall time of more.")
+]
 Repeats = Annotated[int, typer.Option("--repeats", min=1, help="Timed runs of each.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
 

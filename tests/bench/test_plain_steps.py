@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from llava_scissor.bench.features import video_like_tokens
+from llava_scissor.bench.features import moving_regions
 from llava_scissor.bench.plain_steps import compress_frame_by_frame, label_by_scipy, label_by_union_find
 from llava_scissor.compression import compress
 from llava_scissor.config import ScissorConfig
@@ -14,7 +14,7 @@ from llava_scissor.config import ScissorConfig
 @pytest.mark.parametrize("label", [label_by_scipy, label_by_union_find])
 @pytest.mark.parametrize("tau", [0.6, 0.9])
 def test_the_same_tokens_are_kept(label, tau: float) -> None:
-    tokens = video_like_tokens(3, 49, 64, torch.float32, torch.device("cpu"), seed=3)
+    tokens = moving_regions(3, 49, 64, torch.float32, torch.device("cpu"), seed=3)
     plain = compress_frame_by_frame(tokens, tau, label)
     ours = compress(tokens, ScissorConfig(tau=tau)).tokens
     assert 1 < len(plain) == len(ours) < 3 * 49

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from llava_scissor.cli.app import app
@@ -24,13 +26,50 @@ def last_line(result) -> dict:
 
 
 def test_the_compressor_is_measured() -> None:
-    size = ["--tokens-per-frame", "16", "--width", "8", "--retention", "0.25", "--device", "cpu"]
-    result = run("bench", "compressor", *SMALL, *size)
+    size = ["--tokens-per-frame", "16", "--width", "8", "--device", "cpu", "--repeats", "1"]
+    many = ["--features", "made-up", "--features", "chains", "--frames", "2", "--frames", "3"]
+    result = run("bench", "compressor", *size, *many, "--retention", "0.25,0.5")
     report = last_line(result)
-    assert (report["num_frames"], report["width"], report["num_repeats"]) == (2, 8, 1)
-    assert [row["name"] for row in report["rows"]] == ["matrix products", "scissor, tau", "scissor, budget"]
-    assert report["rows"][2]["kept"] == 8
-    assert "scissor, budget" in result.stdout.splitlines()[-3]
+    assert (report["num_repeats"], report["num_threads"], report["clock"]) == (1, 1, "cpu")
+    found = [(row["features"], row["num_frames"], row["retention_ratio"]) for row in report["rows"]]
+    assert found == [(f, n, r) for f in ("made-up", "chains") for n in (2, 3) for r in (0.25, 0.5)]
+    row = report["rows"][0]
+    assert list(row["functions"]) == ["matrix products", "scissor, tau", "scissor, budget"]
+    assert (row["width"], row["tokens"]["kept_at_budget"]) == (8, 8)
+    assert "1 thread, " in result.stdout
+    assert "CPU time. " in result.stdout
+    assert "budget / tau" in result.stdout
+    assert "chains, 3 x 16 x 8 float32" in result.stdout
+
+
+def test_five_ratios_fit_a_narrow_terminal() -> None:
+    size = ["--tokens-per-frame", "16", "--width", "8", "--device", "cpu", "--threads", "2"]
+    result = CliRunner(env={"COLUMNS": "80"}).invoke(app, ["bench", "compressor", *SMALL, *size])
+    assert "…" not in result.stdout
+    assert [row["retention_ratio"] for row in last_line(result)["rows"]] == [0.5, 0.25, 0.1, 0.05, 0.02]
+    assert "2 threads, " in result.stdout
+    assert "wall time. " in result.stdout
+
+
+def test_the_compressor_is_measured_with_the_settings_that_are_given() -> None:
+    size = ["--tokens-per-frame", "16", "--width", "8", "--device", "cpu"]
+    given = ["compression.preset=recommended", "compression.retention_ratio=0.25", "compression.tau=0.5"]
+    result = run("bench", "compressor", *SMALL, *size, *(f"--set={one}" for one in given))
+    report = last_line(result)
+    expected = {"preset": "recommended", "temporal_window": 4, "positions": "original"}
+    assert report["compression"] == expected
+    assert [row["retention_ratio"] for row in report["rows"]] == [0.25]
+    assert "compression.tau has no effect: each ratio has its own threshold" in result.stderr
+
+
+def test_recorded_tokens_are_measured(tmp_path) -> None:
+    path = tmp_path / "clip.safetensors"
+    save_file({"tokens": torch.randn(3, 4, 8).half()}, path)
+    options = ["--repeats", "1", "--retention", "0.5", "--device", "cpu", "--width", "16"]
+    result = run("bench", "compressor", "--features", str(path), *options)
+    (row,) = last_line(result)["rows"]
+    assert (row["features"], row["num_frames"], row["width"]) == ("clip.safetensors", 3, 8)
+    assert "--tokens-per-frame and --width have no effect on recorded tokens" in result.stderr
 
 
 def test_growth_is_measured_once_and_drawn(tmp_path) -> None:
@@ -126,6 +165,17 @@ def test_methods_are_measured_and_more_of_them_later(tmp_path) -> None:
         (["eval", "--retention", "0.1,2"], "--retention 2.0: expected a number in (0, 1]"),
         (["eval", "--clips", "401"], "--clips 401: shapes-v1 has 400 clips"),
         (["bench", "compressor", "--retention", "0"], r"--retention 0.0: expected a number in (0, 1]"),
+        (["bench", "compressor", "--features", "real"], "--features real: expected made-up, smooth, chains"),
+        (
+            [
+                "bench",
+                "compressor",
+                "--set",
+                "compression.method=tome",
+                "--set=compression.retention_ratio=1",
+            ],
+            "tome",
+        ),
         (["bench", "compressor", "--dtype", "int8"], "expected auto, float32, bfloat16 or float16"),
         (["bench", "model", "--model", "nowhere"], "nowhere is neither a directory nor a hub id"),
         (["flops", "--model", "3b"], "3b is neither a directory nor a hub id"),
