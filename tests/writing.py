@@ -1,14 +1,28 @@
-"""One answer to one prompt, by the loop that writes all answers."""
+"""Answers to bare prompts, by the loop that writes all answers."""
 
 from __future__ import annotations
 
-from jaxtyping import Float
+from collections.abc import Sequence
+
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from llava_scissor.config import GenerationConfig
-from llava_scissor.generation.decoding import OnText, Reply, check_context, generate
+from llava_scissor.generation.decode import Decoder, PlainRows, Reply, check_context
+from llava_scissor.generation.requests import OnText
 from llava_scissor.generation.stopwatch import Stopwatch
 from llava_scissor.model import OneVision
+
+
+def write(
+    model: OneVision,
+    prompts: Sequence[Float[Tensor, "_ d"]],
+    replies: Sequence[Reply],
+    positions: Sequence[Int64[Tensor, " _"]] | None = None,
+) -> list[int]:
+    """Write the answers to some prompts at once; returns the number of the answer of each token, in order."""
+    decoder = Decoder(PlainRows(model, prompts, positions), replies, Stopwatch(model.device))
+    return [number for pieces in decoder for number in pieces]
 
 
 def generate_ids(
@@ -35,7 +49,7 @@ def generate_ids(
     """
     check_context(len(inputs_embeds), config.max_new_tokens, model.geometry.context_length)
     reply = Reply(model, config)
-    for _ in generate(model, [inputs_embeds], [reply], watch=watch):
-        if on_text and (piece := reply.text.next_piece(reply.ids, reply.is_done)):
-            on_text(piece)
+    for pieces in Decoder(PlainRows(model, [inputs_embeds]), [reply], watch or Stopwatch(model.device)):
+        if on_text and pieces[0]:
+            on_text(pieces[0])
     return reply.ids

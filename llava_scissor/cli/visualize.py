@@ -23,7 +23,7 @@ def visualize(
     with diagnostics():
         settings = read_settings(config, overrides, model, retention=retention)
         from llava_scissor.compression import build_compressor  # imports torch
-        from llava_scissor.generation.media import encode_media
+        from llava_scissor.generation.encode import encode_media
         from llava_scissor.generation.stopwatch import Stopwatch
         from llava_scissor.model import load_model_from
         from llava_scissor.visualization import write_report

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from llava_scissor.compression import CompressionResult
-from llava_scissor.generation.decoding import Reply
-from llava_scissor.generation.media import EncodedMedia
 from llava_scissor.model import Turn
 from llava_scissor.video import VideoClip
 
@@ -28,7 +25,8 @@ class Answer:
             (all after that) and `total`, their sum. A stage that did not run for this question is not there.
         num_prompt_tokens: positions of the prompt, text and visual tokens together.
         num_visual_tokens: how many of them are visual tokens, newlines included.
-        num_cached_tokens: how many of them were there from an earlier question and were not computed again.
+        num_cached_tokens: how many of them were not computed for this question alone: they were there from an
+            earlier one, or are shared with questions that were asked together with it.
         num_new_tokens: tokens of the answer, the one that ended it included.
         finish_reason: `stop` if the answer came to its end, `length` if it was cut at `max_new_tokens`.
     """
@@ -49,29 +47,3 @@ class Answer:
     def compression(self) -> CompressionResult | None:
         """Which visual tokens were kept, of the video or the only image; None if nothing was compressed."""
         return self.compressions[0] if len(self.compressions) == 1 else None
-
-
-def build_answer(
-    question: str,
-    history: Sequence[Turn],
-    media: EncodedMedia,
-    reply: Reply,
-    laps_s: dict[str, float],
-    num_prompt_tokens: int,
-    num_cached_tokens: int = 0,
-) -> Answer:
-    """Put together what is known when the last token is written."""
-    text = reply.text.whole(reply.ids)
-    return Answer(
-        text=text,
-        history=(*history, Turn(question, text)),
-        compressions=media.compressions,
-        clip=media.clip,
-        image_sizes=media.image_sizes,
-        timings_s={**laps_s, "total": sum(laps_s.values())},
-        num_prompt_tokens=num_prompt_tokens,
-        num_visual_tokens=sum(map(len, media.visuals)),
-        num_cached_tokens=num_cached_tokens,
-        num_new_tokens=len(reply.ids),
-        finish_reason="stop" if reply.has_stopped else "length",
-    )

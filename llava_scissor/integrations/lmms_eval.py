@@ -23,7 +23,7 @@ from llava_scissor.config import Config, GenerationConfig, load_config, sections
 from llava_scissor.config.messages import nearest_key
 from llava_scissor.errors import ConfigError, InputError, ScissorError
 from llava_scissor.generation import Answer, Request, ask_batch
-from llava_scissor.generation.media import Media, count_visuals
+from llava_scissor.generation.encode import Media, count_visuals
 from llava_scissor.model import Images, load_model_from
 from llava_scissor.model.prompt import PLACEHOLDER
 

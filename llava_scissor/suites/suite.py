@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,11 +18,10 @@ import torch
 from jaxtyping import Float, UInt8
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import DynamicCache
 
 from llava_scissor._version import __version__
 from llava_scissor.bench.measuring import describe_machine
-from llava_scissor.compression import CompressionResult, Compressor
+from llava_scissor.compression import Compressor
 from llava_scissor.compression.baselines.random import RandomTokens
 from llava_scissor.compression.protocol import Needs, TowerState, needs_of
 from llava_scissor.config import GenerationConfig
@@ -32,12 +30,10 @@ from llava_scissor.demo.drawing import render
 from llava_scissor.demo.questions import Question, sample_questions
 from llava_scissor.demo.scenes import SHAPES_HARD_V1, SHAPES_V1, World
 from llava_scissor.errors import ConfigError
-from llava_scissor.generation.decoding import Reply, check_context, generate
-from llava_scissor.generation.media import encode_tokens
-from llava_scissor.generation.pruning import prune
+from llava_scissor.generation import Session
+from llava_scissor.generation.encode import encode_tokens
 from llava_scissor.generation.stopwatch import Stopwatch
 from llava_scissor.model import OneVision
-from llava_scissor.model.splice import prompt_positions
 from llava_scissor.results.answers import Method, SuiteAnswer, parse_answers
 from llava_scissor.results.store import ResultStore
 from llava_scissor.video import preprocess_frames, read_video
@@ -153,12 +149,11 @@ def run_suite(
         if not missing:
             continue
         tokens, tower, questions = _encode(model, suite, clip, needs_of(*missing.values()), cache)
-        texts = [model.tokenize(question.text) for question in questions]
         for method, compressor in missing.items():
             if isinstance(compressor, RandomTokens):
                 seed = compressor.config.seed + clip
                 compressor = RandomTokens(compressor.config.model_copy(update={"seed": seed}))
-            answers = _answer(model, compressor, (tokens, tower), questions, texts)
+            answers = _answer(model, compressor, (tokens, tower), questions)
             store.append(_as_row(SuiteAnswer(suite.name, *method, clip, *answer)) for answer in answers)
             num_done += 1
             report(num_done, num_all)
@@ -201,43 +196,17 @@ def _answer(
     compressor: Compressor,
     video: tuple[Float[Tensor, "f p d"], TowerState],
     questions: Sequence[Question],
-    texts: Sequence[list[list[int]]],
 ) -> Iterator[tuple]:
     """Compress once and answer all questions about a clip; yields the last fields of `SuiteAnswer`."""
     watch = Stopwatch(model.device)
     media = encode_tokens(model, *video, compressor)
     watch.lap("compression")
-    (result,) = media.compressions
-    pruned = [prompt for ids in texts if (prompt := prune(model, ids, media, compressor))]
-    replies = [Reply(model, _SHORT_ANSWER) for _ in pruned] or _reply(model, result, texts)
-    for prompt, reply in zip(pruned, replies, strict=False):
-        deque(prompt.generate(reply), maxlen=0)
-        (result,) = prompt.media.compressions  # as many tokens for each question
-    watch.lap("answer")
-    for question, reply in zip(questions, replies, strict=True):
-        said = reply.text.whole(reply.ids)
-        numbers = (result.num_input, result.num_kept, watch.laps_s["compression"], watch.laps_s["answer"])
-        yield question.kind, question.text, question.answer, said, *numbers
-
-
-def _reply(model: OneVision, result: CompressionResult, texts: Sequence[list[list[int]]]) -> list[Reply]:
-    """Answer questions about the same visual tokens; what stands before and in them is computed once."""
-    shared = model.embed([texts[0][0], []], [model.append_newline(result.tokens)])  # (L, D)
-    rest = [model.embed([behind], []) for _, behind in texts]
-    block = model.block_positions(result)
-    positions = [prompt_positions([len(ids) for ids in text], [block]) for text in texts]
-    longest = 1 + max(int(each[-1]) for each in positions)
-    check_context(longest, _SHORT_ANSWER.max_new_tokens, model.geometry.context_length)
-    cache = DynamicCache(config=model.language_model.config)
-    place = positions[0][None, : len(shared)].to(shared.device)
-    model.language_model.model(
-        inputs_embeds=shared[None], position_ids=place, past_key_values=cache, use_cache=True
-    )
-    cache.batch_repeat_interleave(len(rest))
-    replies = [Reply(model, _SHORT_ANSWER) for _ in rest]
-    for _ in generate(model, rest, replies, cache, positions=[each[len(shared) :] for each in positions]):
-        pass
-    return replies
+    with Session(model, media, None, _SHORT_ANSWER, compressor=compressor) as session:
+        answers = session.ask_together([question.text for question in questions])
+    for question, answer in zip(questions, answers, strict=True):
+        (result,) = answer.compressions
+        numbers = (result.num_input, result.num_kept, watch.laps_s["compression"], answer.timings_s["total"])
+        yield question.kind, question.text, question.answer, answer.text, *numbers
 
 
 @torch.inference_mode()

@@ -11,7 +11,7 @@ from llava_scissor.demo.clips import scene_of_seed
 from llava_scissor.demo.drawing import render
 from llava_scissor.demo.export import export
 from llava_scissor.generation import ask
-from llava_scissor.generation.decoding import find_stop_ids
+from llava_scissor.generation.decode import find_stop_ids
 from llava_scissor.video import VideoClip
 
 FILES = {

@@ -19,7 +19,7 @@ SHORT = GenerationConfig(max_new_tokens=8)
 
 @pytest.fixture
 def media_module():
-    return importlib.import_module("llava_scissor.generation.media")
+    return importlib.import_module("llava_scissor.generation.encode")
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from llava_scissor.compression import build_compressor
 from llava_scissor.config import GenerationConfig, ScissorConfig, VideoConfig
 from llava_scissor.errors import ImageError, InputError, VideoError
 from llava_scissor.generation import Session, ask
-from llava_scissor.generation.decoding import Reply
+from llava_scissor.generation.decode import Reply
 from llava_scissor.model import Images, Turn
 
 SHORT = GenerationConfig(max_new_tokens=8)
@@ -131,6 +131,94 @@ def test_a_conversation_is_that_of_ask_and_its_turns_stay_in_the_cache(name, mod
             assert answer.text == ask(
                 model, media(name, clip), question, VideoConfig(), SHORT, history=history
             ).text  # fmt: skip
+
+
+class TestTogether:
+    @every_media
+    @pytest.mark.parametrize(
+        "config",
+        [SHORT, GenerationConfig(max_new_tokens=8, do_sample=True, temperature=2.0, seed=3)],
+        ids=["greedy", "sampled"],
+    )
+    def test_answers_are_those_of_one_question_after_the_other(self, name, config, model, clip):
+        with Session(model, media(name, clip), VideoConfig(), config) as session:
+            alone = [session.ask(question) for question in QUESTIONS]
+        with Session(model, media(name, clip), VideoConfig(), config) as session:
+            for together in (session.ask_together(QUESTIONS), session.ask_together(QUESTIONS)):
+                for answer, expected in zip(together, alone, strict=True):
+                    assert (answer.text, answer.history, answer.num_prompt_tokens, answer.num_new_tokens) == (
+                        expected.text, expected.history, expected.num_prompt_tokens, expected.num_new_tokens
+                    )  # fmt: skip
+            assert session.ask(QUESTIONS[1]).text == alone[1].text
+            assert [answer.text for answer in session.ask_together(QUESTIONS[:1])] == [alone[0].text]
+
+    def test_they_may_follow_a_conversation(self, model, clip):
+        with Session(model, clip, VideoConfig(), SHORT) as session:
+            history = session.ask(QUESTIONS[0]).history
+            together = session.ask_together(QUESTIONS[1:3], history)
+            assert [answer.history for answer in together] == [
+                session.ask(question, history).history for question in QUESTIONS[1:3]
+            ]
+
+    def test_what_they_share_is_computed_once(self, model, clip, counts):
+        texts = [model.tokenize(question)[-1] for question in QUESTIONS[:3]]
+        with Session(model, clip, VideoConfig(), SHORT) as session:
+            first, _, third = answers = session.ask_together(QUESTIONS[:3])
+            num_shared = first.num_prompt_tokens - len(texts[0]) + 1  # "\n", then the questions part
+            assert [answer.num_cached_tokens for answer in answers] == [num_shared] * 3
+            assert counts["positions"][:2] == [num_shared, max(map(len, texts)) - 1]
+            counts["positions"].clear()
+            session.ask_together(QUESTIONS[:3])
+            assert counts["positions"][0] == max(map(len, texts)) - 1
+            counts["positions"].clear()
+            assert session.ask(QUESTIONS[2]).text == third.text
+            assert counts["positions"][0] == len(texts[2]) - 1
+        assert (counts["tower"], counts["compressor"]) == (1, 1)
+
+    def test_an_unfinished_stream_does_not_disturb_them(self, model, clip):
+        with Session(model, clip, VideoConfig(), SHORT) as session:
+            expected = [session.ask(question).text for question in QUESTIONS]
+            stream = session.stream(QUESTIONS[1])
+            next(stream)
+            assert [answer.text for answer in session.ask_together(QUESTIONS)] == expected
+            with pytest.raises(InputError, match="asked another question"):
+                next(stream)
+
+    def test_a_prefill_that_fails_leaves_the_session_usable(self, model, clip):
+        with Session(model, clip, VideoConfig(), SHORT) as session:
+            expected = [session.ask(question).text for question in QUESTIONS]
+            session.ask(QUESTIONS[0], session.ask(QUESTIONS[1]).history)
+
+            def fail(*call):
+                raise MemoryError
+
+            for layer in (0, 1):
+                handle = model.language_model.model.layers[layer].register_forward_pre_hook(fail)
+                with pytest.raises(MemoryError):
+                    session.ask_together(QUESTIONS)
+                handle.remove()
+                assert [answer.text for answer in session.ask_together(QUESTIONS)] == expected
+
+    def test_one_bad_question_refuses_all(self, model, clip, counts):
+        with Session(model, clip, VideoConfig(), SHORT) as session:
+            with pytest.raises(InputError, match="control token"):
+                session.ask_together(["what is this?", "what is <image>?"])
+            assert counts["positions"] == []
+            assert session.ask_together([]) == []
+        with pytest.raises(InputError, match="the session is closed"):
+            session.ask_together(QUESTIONS)
+
+
+def test_what_was_encoded_before_is_not_looked_at_again(model, clip, counts):
+    encoded = Session(model, clip, VideoConfig(), SHORT).media
+    expected = ask(model, clip, QUESTIONS[0], VideoConfig(), SHORT)
+    looked = counts["tower"], counts["compressor"]
+    answer = ask(model, encoded, QUESTIONS[0], VideoConfig(), SHORT)
+    assert (answer.text, answer.num_prompt_tokens, answer.clip) == (
+        expected.text, expected.num_prompt_tokens, clip
+    )  # fmt: skip
+    assert Session(model, encoded, VideoConfig(), SHORT).ask(QUESTIONS[0]).text == expected.text
+    assert (counts["tower"], counts["compressor"]) == looked
 
 
 def test_an_independent_question_after_a_conversation(model, clip):

@@ -9,7 +9,7 @@ from PIL import Image
 from llava_scissor.config import GenerationConfig, VideoConfig
 from llava_scissor.errors import CheckpointError
 from llava_scissor.generation import ask
-from llava_scissor.generation.media import preprocess_images
+from llava_scissor.generation.encode import preprocess_images
 from llava_scissor.model import Images, load_model
 from llava_scissor.model.inspection import inspect_checkpoint
 from llava_scissor.video import preprocess_frames

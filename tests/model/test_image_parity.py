@@ -15,7 +15,7 @@ from transformers.models.llava_onevision.image_processing_pil_llava_onevision im
 )
 
 from llava_scissor.config import GenerationConfig
-from llava_scissor.generation.media import preprocess_images
+from llava_scissor.generation.encode import preprocess_images
 from llava_scissor.model import Images, load_model
 from llava_scissor.model.image_tiles import choose_grid
 from tests.model.checkpoints import IMAGE_ID, build_reference, save_huggingface, save_original

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration
 
 from llava_scissor.config import GenerationConfig
-from llava_scissor.generation.decoding import find_stop_ids
+from llava_scissor.generation.decode import find_stop_ids
 from llava_scissor.model import OneVision, load_model
 from tests.model.checkpoints import build_reference, reference_tokens, save_huggingface, save_original
 from tests.writing import generate_ids

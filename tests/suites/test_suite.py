@@ -17,8 +17,8 @@ from llava_scissor.config import GenerationConfig, ScissorConfig
 from llava_scissor.demo.clips import scene_of_seed
 from llava_scissor.errors import ConfigError, InputError
 from llava_scissor.generation import Session
-from llava_scissor.generation.decoding import find_stop_ids
-from llava_scissor.generation.text import AnswerText
+from llava_scissor.generation.decode import find_stop_ids
+from llava_scissor.generation.detokenizer import Detokenizer
 from llava_scissor.model import load_model
 from llava_scissor.results.answers import ANSWER_TASK, SuiteAnswer, read_answers
 from llava_scissor.results.store import ResultStore
@@ -77,7 +77,7 @@ def ask_one_by_one(model, compressor, suite: Suite) -> list[tuple[int, str, str,
         for question in questions:
             prompt = model.embed_prompt(model.tokenize(question.text), kept)
             ids = generate_ids(model, prompt, GenerationConfig(max_new_tokens=8))
-            said = AnswerText(model.tokenizer, find_stop_ids(model)).whole(ids)
+            said = Detokenizer(model.tokenizer, find_stop_ids(model)).whole(ids)
             told.append((clip, question.kind, question.text, said))
     return told
 

@@ -19,7 +19,7 @@ class FastV(Configured[FastVConfig]):
 
     The first `layer` layers run on everything. The others run on the text and `budget(retention_ratio, N)` visual
     tokens: those with the most attention from the last token of the prompt in the last of the first layers. They
-    depend on the question, and are chosen once for it. `llava_scissor.generation.pruning` runs the model.
+    depend on the question, and are chosen once for it. `llava_scissor.generation.fastv` runs the model.
 
     Its options are those of `FastVConfig`.
 

@@ -11,9 +11,9 @@ from llava_scissor.compression import Identity
 from llava_scissor.compression.baselines.fastv import FastV
 from llava_scissor.config import GenerationConfig, VideoConfig
 from llava_scissor.errors import InputError
-from llava_scissor.generation import Request, Session, ask, ask_batch
-from llava_scissor.generation.media import encode_media
-from llava_scissor.generation.pruning import PrunedPrompt, prune
+from llava_scissor.generation import Batch, Request, Session, ask, ask_batch
+from llava_scissor.generation.encode import encode_media
+from llava_scissor.generation.fastv import PrunedRow, prune
 from llava_scissor.generation.stopwatch import Stopwatch
 from llava_scissor.model import Images
 
@@ -26,7 +26,7 @@ PICTURE = Image.effect_noise((90, 60), 80)
 def read(model, clip):
     """A function that returns the pruned prompt of a question about the clip."""
 
-    def read(ratio, layer=1, media=clip, question=QUESTION) -> PrunedPrompt:
+    def read(ratio, layer=1, media=clip, question=QUESTION) -> PrunedRow:
         compressor = FastV(retention_ratio=ratio, layer=layer)
         encoded = encode_media(model, media, VideoConfig(), Stopwatch(model.device), compressor)
         text_ids = model.tokenize(question, len(encoded.visuals))
@@ -35,6 +35,11 @@ def read(model, clip):
         return found
 
     return read
+
+
+def prompt_of(model, row, question=QUESTION):
+    """Embeddings of the whole prompt."""
+    return model.embed(model.tokenize(question, len(row.media.visuals)), row.media.visuals)
 
 
 @torch.no_grad()
@@ -52,7 +57,7 @@ def plain_layers(model, prompt, layer):
 @pytest.mark.parametrize("kernel", ["sdpa", "eager"])
 def test_with_all_tokens_the_logits_are_those_of_the_model(kernel, model, read) -> None:
     pruned = read(1.0)
-    logits = model.language_model(inputs_embeds=pruned.prompt[None]).logits[0, -1:]
+    logits = model.language_model(inputs_embeds=prompt_of(model, pruned)[None]).logits[0, -1:]
     model.language_model.set_attn_implementation(kernel)
     try:
         torch.testing.assert_close(pruned.prefill(), logits, rtol=0, atol=1e-5)
@@ -65,7 +70,7 @@ def test_those_with_the_most_attention_of_the_last_token_are_kept(model, read, m
     monkeypatch.setattr(
         FastV, "select", lambda self, received: seen.append(received) or select(self, received)
     )
-    _, attention = plain_layers(model, pruned.prompt, 0)
+    _, attention = plain_layers(model, prompt_of(model, pruned), 0)
     before = len(model.tokenize(QUESTION)[0])
     received = attention[:, -1, before : before + 36].mean(0)
     pruned.prefill()
@@ -83,9 +88,9 @@ def test_the_layers_behind_see_what_is_kept_at_its_own_positions(model, read) ->
     pruned = read(0.4)
     logits = pruned.prefill()
     before = len(model.tokenize(QUESTION)[0])
-    stays = torch.ones(len(pruned.prompt), dtype=torch.bool)
+    stays = torch.ones(len(prompt_of(model, pruned)), dtype=torch.bool)
     stays[before : before + 36] = pruned.media.compressions[0].assignment >= 0
-    hidden, _ = plain_layers(model, pruned.prompt, 1)
+    hidden, _ = plain_layers(model, prompt_of(model, pruned), 1)
     last = model.language_model.model.layers[1]
     rotary = model.language_model.model.rotary_emb(hidden[None], torch.arange(len(hidden))[None])
     allowed = (torch.ones(len(hidden), len(hidden)).tril().bool() & stays)[None, None]
@@ -95,12 +100,12 @@ def test_the_layers_behind_see_what_is_kept_at_its_own_positions(model, read) ->
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
 
 
-def test_the_cache_has_two_lengths(read) -> None:
+def test_the_cache_has_two_lengths(model, read) -> None:
     pruned = read(0.25)
     pruned.prefill()
-    length = len(pruned.prompt)
+    length = len(prompt_of(model, pruned))
     assert [layer.get_seq_length() for layer in pruned.cache.layers] == [length, length - 36 + 9]
-    pruned.step(5, 0)
+    pruned.step(torch.tensor([5]))
     assert [layer.get_seq_length() for layer in pruned.cache.layers] == [length + 1, length + 1 - 36 + 9]
 
 
@@ -110,10 +115,29 @@ def test_the_answer_goes_on_behind_the_whole_prompt(model, read) -> None:
     pruned.prefill()
     cache = DynamicCache(config=model.language_model.config)
     with torch.no_grad():
-        model.language_model(inputs_embeds=pruned.prompt[None], past_key_values=cache, use_cache=True)
-        for place, token in enumerate((7, 9, 11)):
+        model.language_model(
+            inputs_embeds=prompt_of(model, pruned)[None], past_key_values=cache, use_cache=True
+        )
+        for token in (7, 9, 11):
             plain = model.language_model(torch.tensor([[token]]), past_key_values=cache).logits[0, -1:]
-            torch.testing.assert_close(pruned.step(token, place), plain, rtol=0, atol=1e-5)
+            torch.testing.assert_close(pruned.step(torch.tensor([token])), plain, rtol=0, atol=1e-5)
+
+
+def test_a_batch_of_pruned_and_plain_prompts_goes_on_when_one_is_dropped(model, clip) -> None:
+    """With all tokens kept, a pruned row says what a plain one says, whatever stands beside it."""
+    keep_all = FastV(retention_ratio=1.0, layer=1)
+    questions = [(QUESTION, None), (OTHER, keep_all), ("what are You", None), (QUESTION, keep_all)]
+    requests = [Request(clip, question, compressor=compressor) for question, compressor in questions]
+    alone = [ask(model, clip, question, generation_config=CONFIG) for question, _ in questions]
+    batch = Batch(model, requests, None, CONFIG)
+    batch.step()
+    batch.drop(1)
+    while batch.step():
+        pass
+    texts = [answer.text for answer in batch.outcomes()]
+    assert [texts[i] for i in (0, 2, 3)] == [alone[i].text for i in (0, 2, 3)]
+    assert alone[1].text.startswith(texts[1])
+    assert len(texts[1]) < len(alone[1].text)
 
 
 def test_every_way_gives_the_same_answer(model, clip, monkeypatch) -> None:
@@ -124,6 +148,10 @@ def test_every_way_gives_the_same_answer(model, clip, monkeypatch) -> None:
     with Session(model, clip, generation_config=CONFIG) as session:
         for expected, question in ((one, QUESTION), (other, OTHER), (one, QUESTION)):
             found = session.ask(question)
+            assert (found.text, found.num_cached_tokens) == (expected.text, 0)
+            assert found.compression.assignment.equal(expected.compression.assignment)
+        together = session.ask_together([OTHER, QUESTION])
+        for expected, found in zip((other, one), together, strict=True):
             assert (found.text, found.num_cached_tokens) == (expected.text, 0)
             assert found.compression.assignment.equal(expected.compression.assignment)
     requests, pieces = [Request(clip, OTHER), Request(None, QUESTION), Request(clip, QUESTION)], ["", "", ""]

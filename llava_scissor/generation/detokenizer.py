@@ -1,4 +1,4 @@
-"""Ids of an answer to its text, whole or as it grows."""
+"""From the ids of an answer to its text, whole or piece by piece."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from transformers import PreTrainedTokenizerBase
 
 
-class AnswerText:
+class Detokenizer:
     """The text of an answer, which ends before the first of the stop texts.
 
     Cost: quadratic if it is asked after every id, as all of them are decoded again; short beside a step of the

@@ -4,7 +4,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from llava_scissor.generation.text import AnswerText
+from llava_scissor.generation.detokenizer import Detokenizer
 
 END = 3
 
@@ -21,7 +21,7 @@ def byte_tokenizer():
 
 def pieces_of(tokenizer, ids, stop_texts=()):
     """What is handed out after each id, up to the stop."""
-    text = AnswerText(tokenizer, [0], stop_texts)
+    text = Detokenizer(tokenizer, [0], stop_texts)
     pieces = []
     for n in range(1, len(ids) + 1):
         is_last = n == len(ids) or text.has_stop_text(ids[:n])
@@ -34,11 +34,11 @@ def pieces_of(tokenizer, ids, stop_texts=()):
 class TestWhole:
     def test_control_tokens_and_space_around_are_left_out(self, tokenizer):
         ids = tokenizer("\n what is <|im_start|> this \n <|im_end|>").input_ids
-        assert AnswerText(tokenizer, [END]).whole(ids) == "what is this"
+        assert Detokenizer(tokenizer, [END]).whole(ids) == "what is this"
 
     def test_a_stop_token_is_left_out_even_if_it_is_a_word(self, tokenizer):
         ids = tokenizer("what is this").input_ids
-        assert AnswerText(tokenizer, ids[-1:]).whole(ids) == "what is"
+        assert Detokenizer(tokenizer, ids[-1:]).whole(ids) == "what is"
 
 
 class TestPieces:
@@ -59,7 +59,7 @@ class TestPieces:
     def test_they_add_up_to_the_text(self, text, byte_tokenizer):
         ids = [*byte_tokenizer(text).input_ids, 0]
         pieces, whole = pieces_of(byte_tokenizer, ids)
-        assert "".join(pieces) == whole == AnswerText(byte_tokenizer, [0]).whole(ids) == text.strip()
+        assert "".join(pieces) == whole == Detokenizer(byte_tokenizer, [0]).whole(ids) == text.strip()
 
     def test_a_character_is_sent_when_it_is_complete(self, byte_tokenizer):
         assert pieces_of(byte_tokenizer, [*byte_tokenizer("né").input_ids, 0])[0] == ["n", "", "é", ""]

@@ -8,13 +8,13 @@ from transformers import GenerationConfig as TransformersGenerationConfig
 
 from llava_scissor.config import GenerationConfig
 from llava_scissor.errors import InputError
-from llava_scissor.generation.decoding import Reply, find_stop_ids, generate, pad_left
+from llava_scissor.generation.decode import Decoder, JoinedRows, PlainRows, Reply, find_stop_ids, pad_left
+from llava_scissor.generation.detokenizer import Detokenizer
 from llava_scissor.generation.sampling import build_processors
 from llava_scissor.generation.stopwatch import Stopwatch
-from llava_scissor.generation.text import AnswerText
 from llava_scissor.model import GenerationDefaults
 from tests.model.checkpoints import VOCABULARY_SIZE, build_tokenizer
-from tests.writing import generate_ids
+from tests.writing import generate_ids, write
 
 END = 3
 
@@ -44,9 +44,7 @@ class TestGenerate:
         assert generate_ids(model, prompt, GenerationConfig(max_new_tokens=8)) == ids[: first + 1]
 
     def test_it_writes_as_many_tokens_as_were_asked_for(self, model, prompt, monkeypatch):
-        monkeypatch.setattr(
-            "llava_scissor.generation.decoding.find_stop_ids", lambda model: [VOCABULARY_SIZE]
-        )
+        monkeypatch.setattr("llava_scissor.generation.decode.find_stop_ids", lambda model: [VOCABULARY_SIZE])
         assert len(generate_ids(model, prompt, GenerationConfig(max_new_tokens=1))) == 1
         assert len(generate_ids(model, prompt, GenerationConfig(max_new_tokens=30))) == 30
 
@@ -66,8 +64,8 @@ class TestGenerate:
         handle = model.language_model.model.register_forward_hook(lambda *call: ran.append(list(laps)))
         ids = generate_ids(model, prompt, GenerationConfig(max_new_tokens=5), watch=watch)
         handle.remove()
-        assert laps == ["prefill", "generate"]
-        assert ran == [[]] + [["prefill"]] * (len(ids) - 1)
+        assert laps == ["prefill"] + ["generate"] * len(ids)
+        assert ran == [laps[:i] for i in (0, *range(2, len(ids) + 1))]
 
     def test_a_seed_repeats_and_leaves_the_global_random_state_alone(self, model, prompt):
         state = torch.random.get_rng_state()
@@ -113,18 +111,17 @@ def test_streaming_equals_not_streaming(model, prompt):
     config, pieces = GenerationConfig(max_new_tokens=12), []
     ids = generate_ids(model, prompt, config, pieces.append)
     assert ids == generate_ids(model, prompt, config)
-    assert "".join(pieces) == AnswerText(model.tokenizer, [END]).whole(ids)
+    assert "".join(pieces) == Detokenizer(model.tokenizer, [END]).whole(ids)
     assert len(pieces) > 1
 
 
 class TestStopTexts:
     def test_the_answer_ends_before_a_stop_text(self, model, prompt):
         ids = generate_ids(model, prompt, GenerationConfig(max_new_tokens=12))
-        words = AnswerText(model.tokenizer, []).whole(ids).split()
+        words = Detokenizer(model.tokenizer, []).whole(ids).split()
         stop = next(word for i, word in enumerate(words) if i > 2 and word not in words[:i])
         reply = Reply(model, GenerationConfig(max_new_tokens=12, stop=(stop,)))
-        for _ in generate(model, [prompt], [reply]):
-            pass
+        write(model, [prompt], [reply])
         assert reply.has_stopped
         assert len(reply.ids) == words.index(stop) + 1
         assert reply.text.whole(reply.ids).split() == words[: words.index(stop)]
@@ -183,7 +180,7 @@ class TestRows:
             lambda module, arguments, keywords: seen.append(keywords["position_ids"]), with_kwargs=True
         )
         prompts = self.prompts(model)
-        list(generate(model, prompts, [Reply(model, GenerationConfig(max_new_tokens=1)) for _ in prompts]))
+        write(model, prompts, [Reply(model, GenerationConfig(max_new_tokens=1)) for _ in prompts])
         handle.remove()
         for prompt, positions in zip(prompts, seen[0], strict=True):
             assert positions[-len(prompt) :].tolist() == list(range(len(prompt)))
@@ -197,7 +194,7 @@ class TestRows:
         ]
         alone = [generate_ids(model, p, c) for p, c in zip(prompts, configs, strict=True)]
         replies = [Reply(model, config) for config in configs]
-        order = list(generate(model, prompts, replies))
+        order = write(model, prompts, replies)
         assert [reply.ids for reply in replies] == alone
         assert len({len(ids) for ids in alone}) > 1
         assert [order.count(row) for row in range(3)] == [len(ids) for ids in alone]
@@ -210,7 +207,7 @@ class TestRows:
         replies = [Reply(model, GenerationConfig(max_new_tokens=n, stop=())) for n in (2, 1, 4)]
         for reply in replies:
             reply._stop_ids = []
-        list(generate(model, self.prompts(model), replies))
+        write(model, self.prompts(model), replies)
         handle.remove()
         assert sizes == [3, 2, 1, 1]
 
@@ -227,10 +224,98 @@ class TestRows:
         prompts = self.prompts(model)
         alone, together = ([Reply(model, config) for _ in prompts] for _ in range(2))
         for prompt, reply in zip(prompts, alone, strict=True):
-            list(generate(model, [prompt], [reply]))
-        list(generate(model, prompts, together))
+            write(model, [prompt], [reply])
+        write(model, prompts, together)
         for one, other in zip(alone, together, strict=True):
             # measured: 1.4e-6 with logits of up to 3
             torch.testing.assert_close(
                 torch.cat(seen[id(one)]), torch.cat(seen[id(other)]), rtol=0, atol=1e-5
             )
+
+
+class Endless(Reply):
+    """An answer that ends only where it is cut."""
+
+    def __init__(self, model, num_tokens):
+        super().__init__(model, GenerationConfig(max_new_tokens=num_tokens))
+        self._stop_ids = []
+
+
+class TestStepping:
+    """What a server does between two steps."""
+
+    LENGTHS = (9, 4, 23)
+
+    def prompts(self, model):
+        noise = torch.Generator().manual_seed(5)
+        return [torch.randn(n, model.geometry.language.hidden_size, generator=noise) for n in self.LENGTHS]
+
+    def decoder(self, model, replies, parts=1):
+        """All prompts in one batch, or each in one of its own."""
+        prompts = self.prompts(model)
+        split = [prompts] if parts == 1 else [[prompt] for prompt in prompts]
+        rows = JoinedRows([PlainRows(model, part) for part in split])
+        return Decoder(rows, replies, Stopwatch(model.device))
+
+    @pytest.fixture
+    def alone(self, model):
+        """Each answer by itself."""
+        replies = [Endless(model, 8) for _ in self.LENGTHS]
+        for prompt, reply in zip(self.prompts(model), replies, strict=True):
+            write(model, [prompt], [reply])
+        return [reply.ids for reply in replies]
+
+    def test_a_step_is_one_token_of_each(self, model, alone):
+        replies = [Endless(model, n) for n in (2, 8, 3)]
+        decoder = self.decoder(model, replies)
+        steps = [list(decoder.step()) for _ in range(9)]
+        assert steps == [[0, 1, 2], [0, 1, 2], [1, 2], [1], [1], [1], [1], [1], []]
+        assert [reply.ids for reply in replies] == [alone[0][:2], alone[1], alone[2][:3]]
+
+    def test_nothing_runs_before_the_first_step_and_between_steps(self, model):
+        calls = []
+        handle = model.language_model.register_forward_hook(lambda *call: calls.append(1))
+        replies = [Endless(model, 8) for _ in self.LENGTHS]
+        decoder = self.decoder(model, replies)
+        counts = [len(calls)]
+        for _ in range(3):
+            decoder.step()
+            counts.append(len(calls))
+        handle.remove()
+        assert counts == [0, 1, 2, 3]
+        assert [len(reply.ids) for reply in replies] == [3, 3, 3]
+
+    @pytest.mark.parametrize("parts", [1, 3])
+    @pytest.mark.parametrize("moment", [0, 1, 4])
+    @pytest.mark.parametrize("dropped", [[0], [1], [2], [2, 0]])
+    def test_others_do_not_notice_that_one_is_dropped(self, dropped, moment, parts, model, alone):
+        replies = [Endless(model, 8) for _ in self.LENGTHS]
+        decoder = self.decoder(model, replies, parts)
+        for _ in range(moment):
+            decoder.step()
+        for number in dropped:
+            decoder.drop(number)
+            decoder.drop(number)  # again: nothing left to do
+        assert list(decoder.step()) == [n for n in range(3) if n not in dropped]
+        list(decoder)
+        for number, reply in enumerate(replies):
+            expected = alone[number][:moment] if number in dropped else alone[number]
+            assert reply.ids == expected
+
+    def test_all_may_be_dropped(self, model):
+        replies = [Endless(model, 8) for _ in self.LENGTHS]
+        decoder = self.decoder(model, replies)
+        decoder.step()
+        for number in range(3):
+            decoder.drop(number)
+        assert decoder.step() == {}
+        assert [len(reply.ids) for reply in replies] == [1, 1, 1]
+
+    def test_pieces_add_up_to_the_answers(self, model):
+        replies = [Endless(model, 8) for _ in self.LENGTHS]
+        texts = ["", "", ""]
+        for pieces in self.decoder(model, replies):
+            for number, piece in pieces.items():
+                texts[number] += piece
+        assert texts == [reply.text.whole(reply.ids) for reply in replies]
+        assert all(texts)

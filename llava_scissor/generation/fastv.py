@@ -1,8 +1,8 @@
-"""A language model that drops visual tokens after its first layers: FastV."""
+"""Prefill and steps of a language model that drops visual tokens after its first layers: FastV."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
@@ -16,20 +16,18 @@ from llava_scissor.compression import Compressor
 from llava_scissor.compression.baselines.selection import select
 from llava_scissor.compression.protocol import PromptPruner, stage_of
 from llava_scissor.errors import InputError
-from llava_scissor.generation.decoding import Reply
-from llava_scissor.generation.media import EncodedMedia
-from llava_scissor.generation.stopwatch import Stopwatch
+from llava_scissor.generation.encode import EncodedMedia
 from llava_scissor.model import OneVision
 
 
-class PrunedPrompt:
+class PrunedRow:
     """A prompt of which the language model drops visual tokens on its way through the layers.
 
     The first `layer` layers of the pruner hold keys and values of the whole prompt, the others of what is kept.
-    Kept tokens stay at their original positions, and the answer goes on behind the whole prompt.
+    Kept tokens stay at their original positions, and the answer goes on behind the whole prompt. It is one
+    row of `llava_scissor.generation.decode.Rows`: the layers of two prompts would differ in length.
 
     Attributes:
-        prompt: embeddings of the whole prompt (L, D).
         media: what the model sees; after the prefill, with what was kept.
         cache: keys and values, of different lengths.
     """
@@ -44,47 +42,41 @@ class PrunedPrompt:
                 f"{type(pruner).__name__} drops tokens after {pruner.layer} of {num_layers} layers: expected 1 "
                 f"to {num_layers - 1}, a language model with full attention in every layer, and no device_map"
             )
-        self.prompt = model.embed(text_ids, media.visuals)
         self.media = media
         self.cache = DynamicCache(config=config)
-        self._pruner = pruner
-        self._model = model.language_model
-        self._visual = _visual_positions(text_ids, media).to(self.prompt.device)
+        self._text_ids, self._pruner = text_ids, pruner
+        self._embed, self._model = model.embed, model.language_model
 
-    @torch.no_grad()
+    def __len__(self) -> int:
+        return 1
+
     def prefill(self) -> Float[Tensor, "1 v"]:
         """Read the prompt; returns the logits of the first token of the answer."""
         layers, first = self._model.model.layers, self._pruner.layer
-        positions = torch.arange(len(self.prompt), device=self.prompt.device)
-        before = self._run(layers[: first - 1], self.prompt[None], positions)
+        prompt = self._embed(self._text_ids, self.media.visuals)[None]  # (1, L, D)
+        positions = torch.arange(prompt.shape[1], device=prompt.device)
+        before = self._run(layers[: first - 1], prompt, positions)
         hidden = self._run(layers[first - 1 : first], before, positions)
         attention = self._attention_of_last(layers[first - 1], before[:, -1:], positions[-1:])
-        kept = self._pruner.select(attention[self._visual])
+        visual = _visual_positions(self._text_ids, self.media).to(prompt.device)  # (N,)
+        kept = self._pruner.select(attention[visual])
         stays = torch.ones_like(positions, dtype=torch.bool)
-        stays[self._visual] = False
-        stays[self._visual[kept]] = True
+        stays[visual] = False
+        stays[visual[kept]] = True
         hidden = self._run(layers[first:], hidden[:, stays], positions[stays])
         self.media = _with_kept(self.media, kept)
         return self._logits(hidden)
 
-    @torch.no_grad()
-    def step(self, token: int, place: int) -> Float[Tensor, "1 v"]:
-        """Read the token of the answer at a place, from 0; returns the logits of the next."""
-        id_, position = torch.tensor([[token], [len(self.prompt) + place]], device=self.prompt.device)
-        hidden = self._model.get_input_embeddings()(id_[None])
+    def step(self, ids: Int64[Tensor, " 1"]) -> Float[Tensor, "1 v"]:
+        """Read the next token of the answer; returns the logits of the one after it."""
+        # The first layer, unlike the last, has seen the whole prompt and every token of the answer.
+        embedding = self._model.get_input_embeddings()
+        hidden = embedding(ids[None].to(embedding.weight.device))
+        position = torch.tensor([self.cache.get_seq_length(0)], device=hidden.device)
         return self._logits(self._run(self._model.model.layers, hidden, position))
 
-    def generate(self, reply: Reply, watch: Stopwatch | None = None) -> Iterator[int]:
-        """Write the answer; yields its row, 0, at each token, and laps as `decoding.generate` does."""
-        watch = watch or Stopwatch(self.prompt.device)
-        logits = self.prefill()
-        watch.lap("prefill")
-        while not reply.is_done:
-            if reply.ids:
-                logits = self.step(reply.ids[-1], len(reply.ids) - 1)
-            reply.choose(logits)
-            yield 0
-        watch.lap("generate")
+    def keep(self, rows: list[int]) -> None:
+        """Do nothing: the only row stays."""
 
     def _run(self, layers: Iterable[nn.Module], hidden: Tensor, positions: Int64[Tensor, " l"]) -> Tensor:
         # The mask counts what is in `hidden` alone: a single token behind a cache sees everything.
@@ -114,7 +106,7 @@ class PrunedPrompt:
 
 def prune(
     model: OneVision, text_ids: list[list[int]], media: EncodedMedia, compressor: Compressor | None
-) -> PrunedPrompt | None:
+) -> PrunedRow | None:
     """Return the prompt for a language model that drops visual tokens; None if there is nothing to drop.
 
     Args:
@@ -129,7 +121,7 @@ def prune(
     compressor = model.compressor if compressor is None else compressor
     if stage_of(compressor) != "language_model" or not media.compressions:
         return None
-    return PrunedPrompt(model, text_ids, media, compressor)
+    return PrunedRow(model, text_ids, media, compressor)
 
 
 def _visual_positions(text_ids: list[list[int]], media: EncodedMedia) -> Int64[Tensor, " n"]:

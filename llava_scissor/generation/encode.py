@@ -19,9 +19,6 @@ from llava_scissor.model.image_tiles import choose_grid, cut_tiles, pad_to_squar
 from llava_scissor.model.splice import prompt_positions
 from llava_scissor.video import VideoClip, preprocess_frames, read_video
 
-Media = str | Path | bytes | VideoClip | Images | None
-"""A video as path, content or clip; images; or nothing."""
-
 
 @dataclass(frozen=True, eq=False)
 class EncodedMedia:
@@ -32,22 +29,29 @@ class EncodedMedia:
         clip: the frames of the video that were looked at.
         image_sizes: height and width of each image in pixels.
         compressions: which visual tokens were kept: of the video, or of each image if that was asked for.
-        places: positions of the rows of each block and of what follows it; see `OneVision.block_positions`.
+        block_positions: positions of the rows of each block and of what follows it, from
+            `OneVision.block_positions`.
     """
 
     visuals: tuple[Float[Tensor, "_ d"], ...] = ()
     clip: VideoClip | None = None
     image_sizes: tuple[tuple[int, int], ...] = ()
     compressions: tuple[CompressionResult, ...] = ()
-    places: tuple[Int64[Tensor, " _"], ...] = ()
+    block_positions: tuple[Int64[Tensor, " _"], ...] = ()
 
     def positions(self, text_ids: list[list[int]]) -> Int64[Tensor, " l"]:
         """Return the position of each row of the prompt that these blocks and texts make."""
-        return prompt_positions([len(ids) for ids in text_ids], self.places)
+        return prompt_positions([len(ids) for ids in text_ids], self.block_positions)
+
+
+Media = str | Path | bytes | VideoClip | Images | EncodedMedia | None
+"""A video as path, content or clip; images; what was encoded before; or nothing."""
 
 
 def count_visuals(media: Media) -> int:
     """Return how many placeholders the prompt needs."""
+    if isinstance(media, EncodedMedia):
+        return len(media.visuals)
     return 0 if media is None else len(media) if isinstance(media, Images) else 1
 
 
@@ -62,7 +66,7 @@ def encode_media(
 
     Args:
         model: the model.
-        media: a video, images, or None.
+        media: a video, images, or None. `EncodedMedia` is returned as it is.
         config: how to take frames of a video.
         watch: gets the laps `decode`, `preprocess`, `vision_tower` and `compression`.
         compressor: what reduces the visual tokens; None for that of the model.
@@ -75,8 +79,8 @@ def encode_media(
         MissingDependencyError: the decoder is not installed.
     """
     compressor = model.compressor if compressor is None else compressor
-    if media is None:
-        return EncodedMedia()
+    if media is None or isinstance(media, EncodedMedia):
+        return media or EncodedMedia()
     if isinstance(media, Images):
         return _encode_images(model, media, watch, compressor)
     if isinstance(media, (str, Path, bytes, VideoClip)):
@@ -103,7 +107,8 @@ def encode_tokens(
     """
     compression = model.compress(tokens, tower, compressor)  # .tokens (K, D)
     visual = model.append_newline(compression.tokens)  # (K + 1, D)
-    return EncodedMedia((visual,), compressions=(compression,), places=(model.block_positions(compression),))
+    positions = model.block_positions(compression)
+    return EncodedMedia((visual,), compressions=(compression,), block_positions=(positions,))
 
 
 def _encode_video(
@@ -141,13 +146,13 @@ def _encode_images(
     if not images.compress:
         patches = [patches for patches, _ in encoded]  # each (T, s*s, D)
         visuals = [model.join_views(p, *size) for p, size in zip(patches, sizes, strict=True)]
-        places = tuple(torch.arange(len(visual) + 1) for visual in visuals)
-        return EncodedMedia(tuple(visuals), image_sizes=sizes, places=places)
+        positions = tuple(torch.arange(len(visual) + 1) for visual in visuals)
+        return EncodedMedia(tuple(visuals), image_sizes=sizes, block_positions=positions)
     compressions = tuple(model.compress(*one, compressor) for one in encoded)  # a view counts as a frame
     watch.lap("compression")
     visuals = tuple(model.append_newline(compression.tokens) for compression in compressions)
-    places = tuple(model.block_positions(compression) for compression in compressions)
-    return EncodedMedia(visuals, image_sizes=sizes, compressions=compressions, places=places)
+    positions = tuple(model.block_positions(compression) for compression in compressions)
+    return EncodedMedia(visuals, None, sizes, compressions, positions)
 
 
 def preprocess_images(

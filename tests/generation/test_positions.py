@@ -1,4 +1,4 @@
-"""Kept tokens that keep their places in the prompt: the positions of the language model."""
+"""Kept tokens that keep their positions in the prompt."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from llava_scissor.compression.protocol import summarize
 from llava_scissor.config import GenerationConfig, VideoConfig
 from llava_scissor.errors import InputError
 from llava_scissor.generation import Request, Session, ask, ask_batch
-from llava_scissor.generation.decoding import Reply, generate
+from llava_scissor.generation.decode import Reply
 from llava_scissor.model import Images
 from llava_scissor.video import preprocess_frames
+from tests.writing import write
 
 SHORT = GenerationConfig(max_new_tokens=3)
 QUESTION = "what is this?"
 
 
 def every_third(tokens):
-    """Keep every third token as it is, at its place."""
+    """Keep every third token as it is, at its position."""
     num_input = tokens.shape[0] * tokens.shape[1]
     component = torch.full((num_input,), -1)
     component[::3] = torch.arange(len(component[::3]))
@@ -46,7 +47,7 @@ def positions(model, monkeypatch):
 def expected_positions(model, answer, question=QUESTION):
     before, behind = (len(ids) for ids in model.tokenize(question))
     result = answer.compression
-    kept = [before + place for place in result.positions.tolist()]
+    kept = [before + position for position in result.positions.tolist()]
     rest = before + result.num_input + torch.arange(1 + behind)  # the newline and the question
     return [*range(before), *kept, *rest.tolist()]
 
@@ -78,7 +79,7 @@ def test_dropping_tokens_is_masking_them(model, clip, monkeypatch):
     torch.testing.assert_close(seen[0][0], whole, rtol=0, atol=1e-5)
 
 
-def test_every_way_of_asking_uses_the_places(model, clip, positions):
+def test_every_way_of_asking_uses_the_positions(model, clip, positions):
     answer = ask(model, clip, QUESTION, VideoConfig(), SHORT)
     expected = expected_positions(model, answer)
     last = expected[-1]
@@ -110,12 +111,12 @@ def test_positions_given_to_some_rows_are_padded_like_the_rows(model):
     replies = [Reply(model, GenerationConfig(max_new_tokens=2, stop=())) for _ in prompts]
     for reply in replies:
         reply._stop_ids = []
-    list(generate(model, prompts, replies, positions=[torch.tensor([0, 5, 6, 9]), torch.tensor([0, 3])]))
+    write(model, prompts, replies, [torch.tensor([0, 5, 6, 9]), torch.tensor([0, 3])])
     handle.remove()
     assert seen == [[[0, 5, 6, 9], [0, 0, 0, 3]], [[10], [4]]]
 
 
-def test_places_that_were_left_out_count_as_context(model, clip, positions):
+def test_positions_that_were_left_out_count_as_context(model, clip, positions):
     answer = ask(model, clip, QUESTION, VideoConfig(), SHORT)
     room = model.geometry.context_length - expected_positions(model, answer)[-1] - 1
     with pytest.raises(InputError, match="positions 'consecutive'"):
