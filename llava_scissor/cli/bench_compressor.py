@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -65,7 +64,7 @@ def bench_compressor(
     with diagnostics():
         settings = read_settings(config, overrides, device=device)
         compression = _scissor(settings)
-        ratios = read_ratios(retention, _default_ratios(compression))
+        ratios = read_ratios(retention, (0.5, 0.25, 0.1, 0.05, 0.02), compression)
         from llava_scissor.bench import compressor as room  # imports torch
         from llava_scissor.model.placement import choose_device, choose_dtype
 
@@ -106,11 +105,6 @@ def _scissor(settings: Config) -> ScissorConfig:
     if compression.tau is not None:
         logger.warning("compression.tau has no effect: each ratio has its own threshold")
     return compression
-
-
-def _default_ratios(compression: ScissorConfig) -> Sequence[float]:
-    ratio = compression.retention_ratio
-    return (0.5, 0.25, 0.1, 0.05, 0.02) if ratio is None else (ratio,)
 
 
 def _clock_line(bench: CompressorBench) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,9 @@ from llava_scissor.cli.options import (
     read_ratios,
     read_settings,
 )
+from llava_scissor.config import Config
+
+logger = logging.getLogger(__name__)
 
 _RATIOS = (0.5, 0.35, 0.25, 0.1, 0.05, 0.02)
 
@@ -50,8 +54,9 @@ def evaluate(
 ) -> None:
     """Compare methods on the same clips; a stopped run goes on."""
     with diagnostics():
-        ratios = sorted(read_ratios(retention, _RATIOS), reverse=True)
         given = read_settings(config, overrides, model, device)
+        _warn_without_effect(given)
+        ratios = sorted(read_ratios(retention, _RATIOS, given.compression), reverse=True)
         from llava_scissor.model import load_model_from
         from llava_scissor.results.answers import ANSWER_TASK
         from llava_scissor.results.store import ResultStore
@@ -80,6 +85,19 @@ def evaluate(
         else:
             _print_suite(summary)
             typer.echo(f"more in {folder / 'report.md'}")
+
+
+def _warn_without_effect(given: Config) -> None:
+    """Say which sections were set for nothing: the suite has frames and answers of its own."""
+    default = Config()
+    compression = given.compression.model_copy(update={"retention_ratio": None})
+    is_set = {
+        "video": given.video != default.video,
+        "compression (beside retention_ratio; see --methods)": compression != default.compression,
+        "generation": given.generation != default.generation,
+    }
+    if without_effect := [name for name, differs in is_set.items() if differs]:
+        logger.warning("no effect in eval: the sections %s", ", ".join(without_effect))
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from llava_scissor.config import Config, load_config
+from llava_scissor.config import Config, MethodConfig, ScissorConfig, load_config
+from llava_scissor.config.methods import RatioConfig
 from llava_scissor.errors import ConfigError
 
 APP_STYLE: dict[str, Any] = {
@@ -64,8 +65,15 @@ def read_settings(
     return load_config(config, (*(overrides or ()), *own))
 
 
-def read_ratios(texts: Sequence[str] | None, default: Sequence[float]) -> list[float]:
+def read_ratios(
+    texts: Sequence[str] | None, default: Sequence[float], compression: MethodConfig | None = None
+) -> list[float]:
     """Read the values of `--retention`, in their order and each once.
+
+    Args:
+        texts: the values.
+        default: ratios for a command without the option.
+        compression: the settings, whose retention ratio stands above the default.
 
     Raises:
         ConfigError: a value is no number in (0, 1].
@@ -77,6 +85,8 @@ def read_ratios(texts: Sequence[str] | None, default: Sequence[float]) -> list[f
         except ValueError:
             raise ConfigError(f"--retention {part}: expected numbers with commas between") from None
     check_ratios(ratios)
+    if isinstance(compression, ScissorConfig | RatioConfig) and compression.retention_ratio is not None:
+        default = [compression.retention_ratio]
     return list(dict.fromkeys(ratios)) or list(default)
 
 

@@ -103,10 +103,24 @@ def test_flops_of_a_named_size_and_of_a_checkpoint() -> None:
     assert rows[0]["paper"] == pytest.approx(41.416, abs=0.001)
     assert rows[1]["paper share"] == "9.4%"
     assert rows[1]["share"] == "28.0%"
-    shown = run("flops", "--model", "demo", "--frames", "8")
+    shown = run("flops", "--model", "demo")
     assert shown.exit_code == 0
+    assert "demo, 8 frames" in shown.stdout
     assert "512" in shown.stdout
     assert "…" not in shown.stdout  # nothing is cut off on a narrow terminal
+
+
+def test_flops_of_settings(tmp_path) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("model: {path: 0.5b}\nvideo: {num_frames: 4}\ncompression: {retention_ratio: 0.25}\n")
+    report = last_line(run("flops", "--config", str(settings), "--json"))
+    assert (report["model"], report["num_frames"]) == ("0.5b", 4)
+    assert [row["kept"] for row in report["rows"]] == [784, 196]
+    own = ["--set", "video.num_frames=2", "--set", "compression.method=none"]
+    report = last_line(run("flops", "--config", str(settings), *own, "--retention", "0.5", "--json"))
+    assert [row["kept"] for row in report["rows"]] == [392, 196]
+    report = last_line(run("flops", "--set", "compression.retention_ratio=0.5", "--frames", "2", "--json"))
+    assert (report["model"], [row["kept"] for row in report["rows"]]) == ("7b", [392, 196])
 
 
 def test_pictures_are_written(tmp_path) -> None:
@@ -125,6 +139,17 @@ def test_all_tokens_alone_are_measured(tmp_path) -> None:
     assert "none" in result.stdout
     assert (tmp_path / "report.md").read_text().count("##") == 1
     assert not (tmp_path / "accuracy.png").exists()
+
+
+def test_settings_of_eval_count_or_warn(tmp_path) -> None:
+    ratio = ["--set", "compression.retention_ratio=0.25"]
+    base = ["--methods", "uniform", "--clips", "1", "--device", "cpu", "--no-plots", "--json"]
+    told = run("eval", *base, *ratio, "--out", str(tmp_path))
+    assert [row["retention"] for row in last_line(told)["rows"]] == [1.0, 0.25]
+    assert "no effect" not in told.stderr
+    more = ["--set", "video.num_frames=4", "--set", "compression.epsilon=0.1"]
+    told = run("eval", *base, *ratio, *more, "--out", str(tmp_path))
+    assert "the sections video, compression (beside retention_ratio; see --methods)\n" in told.stderr
 
 
 def test_methods_are_measured_and_more_of_them_later(tmp_path) -> None:
