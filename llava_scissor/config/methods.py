@@ -340,13 +340,18 @@ def _complete(values: Any) -> Any:
     if kind is None:
         return values
     foreign = {
-        key: [other.model_fields[key].default for other in METHODS.values() if key in other.model_fields]
+        key: {name: k.model_fields[key].default for name, k in METHODS.items() if key in k.model_fields}
         for key in values
         if key not in kind.model_fields
     }
     for key, defaults in foreign.items():
-        if defaults and values[key] not in defaults:
-            logger.warning("compression.%s has no effect with compression.method '%s'", key, values["method"])
+        if defaults and values[key] not in defaults.values():
+            logger.warning(
+                "compression.%s has no effect with compression.method '%s', only with %s",
+                key,
+                values["method"],
+                ", ".join(defaults),
+            )
     return {key: value for key, value in values.items() if not foreign.get(key)}
 
 

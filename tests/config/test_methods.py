@@ -28,12 +28,16 @@ def test_a_preset_is_for_scissor_and_positions_are_for_all(caplog: pytest.LogCap
     assert (config.positions, caplog.messages) == ("original", [])
     config = compression(method="random", retention_ratio=0.1, preset="recommended")
     assert config.positions == "consecutive"
-    assert caplog.messages == ["compression.preset has no effect with compression.method 'random'"]
+    assert caplog.messages == [
+        "compression.preset has no effect with compression.method 'random', only with scissor"
+    ]
 
 
 def test_a_preset_without_effect_warns_once(caplog: pytest.LogCaptureFixture) -> None:
     compression(preset="recommended", method="none")
-    assert caplog.messages == ["compression.preset has no effect with compression.method 'none'"]
+    assert caplog.messages == [
+        "compression.preset has no effect with compression.method 'none', only with scissor"
+    ]
     caplog.clear()
     compression(positions="original", temporal_window=2, method="none")
     assert len(caplog.messages) == 2
@@ -66,8 +70,8 @@ def test_a_key_of_another_method_warns_unless_it_is_a_default(caplog) -> None:
     config = compression(method="uniform", retention_ratio=0.1, **keys)
     assert config == METHODS["uniform"](retention_ratio=0.1)
     assert caplog.messages == [
-        f"compression.{key} has no effect with compression.method 'uniform'"
-        for key in ("block_size", "static_threshold")
+        f"compression.{key} has no effect with compression.method 'uniform', only with {knows}"
+        for key, knows in (("block_size", "scissor"), ("static_threshold", "prunevid, holitom"))
     ]
     with pytest.raises(ConfigError, match=r"compression\.layr: unknown key, did you mean 'layer'"):
         compression(method="uniform", retention_ratio=0.1, layr=3)
