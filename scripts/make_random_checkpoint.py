@@ -14,10 +14,10 @@ from pathlib import Path
 
 def main() -> None:
     """Parse the options, draw the weights and write the directory."""
-    from llava_scissor.bench.random_model import RANDOM_SIZES
+    from llava_scissor.model.published import PUBLISHED_SIZES
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--size", choices=RANDOM_SIZES, default="0.5b", help="of the language model")
+    parser.add_argument("--size", choices=PUBLISHED_SIZES, default="0.5b", help="of the language model")
     parser.add_argument("--out", type=Path, required=True, help="directory to write; made if it is not there")
     parser.add_argument("--layout", choices=("original", "huggingface"), default="original")
     parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16")

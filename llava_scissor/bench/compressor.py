@@ -18,7 +18,6 @@ from torch import Tensor
 from llava_scissor.bench.features import GENERATORS, similarity_profile
 from llava_scissor.bench.measuring import (
     cpu_threads,
-    describe_machine,
     measure_peak,
     time_side_by_side,
 )
@@ -33,6 +32,7 @@ from llava_scissor.compression import CompressionResult, compress
 from llava_scissor.compression.similarity import directions
 from llava_scissor.config import ScissorConfig
 from llava_scissor.errors import InputError
+from llava_scissor.model.placement import describe_machine
 
 logger = logging.getLogger(__name__)
 

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from llava_scissor.bench.features import moving_regions
-from llava_scissor.bench.measuring import describe_machine, measure_peak, time_side_by_side
+from llava_scissor.bench.measuring import measure_peak, time_side_by_side
 from llava_scissor.compression import compress
 from llava_scissor.config import ScissorConfig
+from llava_scissor.model.placement import describe_machine
 from llava_scissor.results.store import ResultStore
 
 ENOUGH_S = 5.0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
-import platform
 import re
 import statistics
 import time
@@ -130,17 +129,6 @@ def _return_free_memory() -> None:
         trim(0)
 
 
-def describe_machine(device: torch.device) -> dict[str, Any]:
-    """Return what a figure depends on besides the code."""
-    is_gpu = device.type == "cuda"
-    return {
-        "device": torch.cuda.get_device_name(device) if is_gpu else _processor(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
-
-
 def _time(function: Callable[[], Any], device: torch.device) -> tuple[float, float]:
     """Return wall and CPU seconds of one run."""
     wall_s, cpu_s = _now_s(device)
@@ -159,9 +147,3 @@ def _resident(key: str) -> int:
     found = re.search(rf"{key}:\s+(\d+) kB", _STATUS.read_text())
     assert found, f"{_STATUS} has no {key}"
     return 1024 * int(found[1])
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.is_file() else None
-    return found[1].strip() if found else platform.processor() or platform.machine()

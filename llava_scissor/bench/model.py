@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from llava_scissor.bench.measuring import describe_machine, measure_peak, summarize_times
+from llava_scissor.bench.measuring import measure_peak, summarize_times
 from llava_scissor.compression import Compressor
 from llava_scissor.config import GenerationConfig, VideoConfig
 from llava_scissor.generation import Answer, ask
 from llava_scissor.model import OneVision
+from llava_scissor.model.placement import describe_machine
 from llava_scissor.video import VideoClip
 
 _QUESTION = "What is the background?"

@@ -3,57 +3,11 @@
 from __future__ import annotations
 
 import torch
-from transformers import Qwen2Config, SiglipVisionConfig
 
 from llava_scissor.demo.vocabulary import build_tokenizer
-from llava_scissor.errors import InputError
 from llava_scissor.model import OneVision
 from llava_scissor.model.checkpoint import compute_tables
-from llava_scissor.model.geometry import Geometry
-from llava_scissor.model.layouts import TOWERS
-
-_TOWER = TOWERS["siglip-so400m-patch14-384"]
-_LANGUAGE = {
-    "0.5b": {
-        "vocab_size": 151936,
-        "hidden_size": 896,
-        "intermediate_size": 4864,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 14,
-        "num_key_value_heads": 2,
-        "tie_word_embeddings": True,
-    },
-    "7b": {
-        "vocab_size": 152064,
-        "hidden_size": 3584,
-        "intermediate_size": 18944,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 28,
-        "num_key_value_heads": 4,
-        "tie_word_embeddings": False,
-    },
-}
-RANDOM_SIZES = tuple(_LANGUAGE)
-
-
-def geometry_of(size: str) -> Geometry:
-    """Return what config.json of a published model of that size says.
-
-    Raises:
-        InputError: there is no such size.
-    """
-    if size not in _LANGUAGE:
-        raise InputError(f"random model {size!r}: expected {' or '.join(RANDOM_SIZES)}")
-    return Geometry(
-        layout="original",
-        vision=SiglipVisionConfig(**_TOWER, vision_use_head=False),
-        language=Qwen2Config(
-            **_LANGUAGE[size],
-            max_position_embeddings=32768,
-            rope_parameters={"rope_type": "default", "rope_theta": 1e6},
-        ),
-        use_newline=True,
-    )
+from llava_scissor.model.published import published_geometry
 
 
 def random_model(
@@ -62,7 +16,7 @@ def random_model(
     """Build LLaVA-OneVision with SigLIP so400m and a Qwen2 of a named size, straight on its device.
 
     Args:
-        size: one of `RANDOM_SIZES`.
+        size: one of `PUBLISHED_SIZES`.
         device: where the weights are drawn.
         dtype: of the weights.
         attn_implementation: as for `load_model`.
@@ -74,7 +28,7 @@ def random_model(
     Raises:
         InputError: there is no such size.
     """
-    geometry = geometry_of(size)
+    geometry = published_geometry(size)
     with torch.device("meta"):
         model = OneVision(geometry, build_tokenizer(), attn_implementation=attn_implementation)
     model = model.to(dtype).to_empty(device=device)

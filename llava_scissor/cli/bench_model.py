@@ -74,11 +74,12 @@ def _bench_row(row: dict[str, Any]) -> dict[str, Any]:
 
 def _load(config: ModelConfig) -> OneVision:
     """Load a checkpoint, or draw the weights of a named size."""
-    from llava_scissor.bench.random_model import RANDOM_SIZES, random_model
+    from llava_scissor.bench.random_model import random_model
     from llava_scissor.model import load_model_from
     from llava_scissor.model.placement import choose_device, choose_dtype
+    from llava_scissor.model.published import PUBLISHED_SIZES
 
-    if config.path not in RANDOM_SIZES:
+    if config.path not in PUBLISHED_SIZES:
         return load_model_from(config)
     target = choose_device(config.device)
     name = "bfloat16" if config.dtype == "auto" else config.dtype

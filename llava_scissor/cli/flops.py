@@ -48,8 +48,8 @@ def flops(
 
 
 def _geometry(model: str) -> Geometry:
-    from llava_scissor.bench.random_model import RANDOM_SIZES, geometry_of
     from llava_scissor.model.checkpoint import find_directory
     from llava_scissor.model.layouts import read_geometry
+    from llava_scissor.model.published import PUBLISHED_SIZES, published_geometry
 
-    return geometry_of(model) if model in RANDOM_SIZES else read_geometry(find_directory(model))
+    return published_geometry(model) if model in PUBLISHED_SIZES else read_geometry(find_directory(model))

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import platform
+import re
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import dispatch_model, infer_auto_device_map
@@ -27,6 +31,17 @@ _LANGUAGE_MODEL = "language_model."
 def is_installed(package: str) -> bool:
     """Whether a package can be imported, without importing it."""
     return importlib.util.find_spec(package) is not None
+
+
+def describe_machine(device: torch.device) -> dict[str, Any]:
+    """Return what a figure depends on besides the code."""
+    is_gpu = device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(device) if is_gpu else _processor(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
 
 
 def choose_device(device: str) -> torch.device:
@@ -157,3 +172,9 @@ def spread(
     }
     main = locate("projector", device_map)
     dispatch_model(model.language_model, inner, main, offload_index=index or None, force_hooks=True)
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.is_file() else None
+    return found[1].strip() if found else platform.processor() or platform.machine()

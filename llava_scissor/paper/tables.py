@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from llava_scissor.bench.random_model import geometry_of
 from llava_scissor.config.visual_budget import budget
 from llava_scissor.errors import InputError
+from llava_scissor.model.published import published_geometry
 from llava_scissor.paper.flops import paper_compression_flops, paper_flops
 
 Row = dict[str, Any]
@@ -120,7 +120,7 @@ def reproduce_flops() -> list[dict[str, Any]]:
 
 
 def _explain(table: PaperTable, row: Row) -> dict[str, Any]:
-    geometry, method, printed = geometry_of("7b"), row["method"], row["tflops"]
+    geometry, method, printed = published_geometry("7b"), row["method"], row["tflops"]
     num_input = NUM_FRAMES * geometry.tokens_per_frame
     num_kept = budget(row["retention"] / 100, num_input)
     notes = [table.doubts(row)]
@@ -146,7 +146,7 @@ def _explain(table: PaperTable, row: Row) -> dict[str, Any]:
 
 def _implied_spatial(printed: float, language: float, num_kept: int, num_input: int) -> str:
     """Say how many tokens after the spatial step lead to the printed sum within its rounding."""
-    geometry = geometry_of("7b")
+    geometry = published_geometry("7b")
     fits = [
         num_spatial
         for num_spatial in range(num_kept, num_input + 1)

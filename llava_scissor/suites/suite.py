@@ -20,7 +20,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from llava_scissor._version import __version__
-from llava_scissor.bench.measuring import describe_machine
 from llava_scissor.compression import Compressor
 from llava_scissor.compression.baselines.random import RandomTokens
 from llava_scissor.compression.protocol import Needs, TowerState, needs_of
@@ -34,6 +33,7 @@ from llava_scissor.generation import Session
 from llava_scissor.generation.encode import encode_tokens
 from llava_scissor.generation.stopwatch import Stopwatch
 from llava_scissor.model import OneVision
+from llava_scissor.model.placement import describe_machine
 from llava_scissor.results.answers import Method, SuiteAnswer, parse_answers
 from llava_scissor.results.store import ResultStore
 from llava_scissor.video import preprocess_frames, read_video

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from llava_scissor.bench import model as model_bench
-from llava_scissor.bench import random_model
 from llava_scissor.bench.model import ModelBench, bench_model
+from llava_scissor.bench.random_model import random_model
 from llava_scissor.compression import Identity, Scissor
 from llava_scissor.config import ScissorConfig
 from llava_scissor.demo.clips import demo_clips
-from llava_scissor.errors import InputError, VideoError
-from llava_scissor.model import load_model
+from llava_scissor.errors import VideoError
+from llava_scissor.model import load_model, published
 
 STAGES = {"decode", "preprocess", "vision_tower", "compression", "prefill", "generate", "total"}
 
@@ -66,12 +66,12 @@ def test_a_video_that_cannot_be_read_ends_the_bench(model) -> None:
 
 def test_random_weights_of_a_named_size(monkeypatch, video) -> None:
     small = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
-    monkeypatch.setattr(random_model, "_TOWER", {**random_model._TOWER, **small, "image_size": 56})
-    tiny = {**random_model._LANGUAGE["0.5b"], **small, "vocab_size": 100}
-    monkeypatch.setitem(random_model._LANGUAGE, "0.5b", tiny)
+    monkeypatch.setattr(published, "_TOWER", {**published._TOWER, **small, "image_size": 56})
+    tiny = {**published._LANGUAGE["0.5b"], **small, "vocab_size": 100}
+    monkeypatch.setitem(published._LANGUAGE, "0.5b", tiny)
     cpu = torch.device("cpu")
-    built = random_model.random_model("0.5b", cpu, torch.float32, seed=3)
-    again = random_model.random_model("0.5b", cpu, torch.float32, seed=3)
+    built = random_model("0.5b", cpu, torch.float32, seed=3)
+    again = random_model("0.5b", cpu, torch.float32, seed=3)
     for (name, one), other in zip(built.named_parameters(), again.parameters(), strict=True):
         assert torch.equal(one, other), name
         assert one.isfinite().all()
@@ -79,17 +79,3 @@ def test_random_weights_of_a_named_size(monkeypatch, video) -> None:
     assert built.language_model.lm_head.weight is built.language_model.get_input_embeddings().weight
     report = bench_model(built, {"all": Identity()}, video, ModelBench(num_frames=2, num_repeats=1))
     assert report["rows"][0]["tokens"]["input"] == 2 * 2 * 2
-
-
-@pytest.mark.parametrize(
-    ("size", "billions"), [("0.5b", 0.89), ("7b", 8.03)]
-)  # as published: 0.9 and 8.0 billion, tower included
-def test_the_named_sizes_are_those_of_the_published_models(size: str, billions: float) -> None:
-    with torch.device("meta"):
-        model = random_model.OneVision(random_model.geometry_of(size), random_model.build_tokenizer())
-    assert sum(p.numel() for p in model.parameters()) / 1e9 == pytest.approx(billions, abs=0.005)
-
-
-def test_an_unknown_size_is_refused() -> None:
-    with pytest.raises(InputError, match=r"random model '3b': expected 0\.5b or 7b"):
-        random_model.random_model("3b", torch.device("cpu"), torch.float32)

@@ -8,7 +8,7 @@ import torch
 from llava_scissor.config import GenerationConfig
 from llava_scissor.errors import InputError
 from llava_scissor.model import load_model, placement
-from llava_scissor.model.placement import locate, plan_device_map
+from llava_scissor.model.placement import describe_machine, locate, plan_device_map
 from tests.model.checkpoints import LANGUAGE, build_reference, save_huggingface, save_original
 from tests.writing import generate_ids
 
@@ -128,3 +128,10 @@ def test_layers_in_the_memory_of_the_host_give_the_answers_of_the_gpu(checkpoint
     assert spread.device.type == "cuda"
     assert spread(frames(), QUESTION).equal(plain(frames(), QUESTION))
     assert greedy_ids(spread) == greedy_ids(plain)
+
+
+def test_the_machine_is_named() -> None:
+    machine = describe_machine(torch.device("cpu"))
+    assert machine["device"]
+    assert machine["threads"] == torch.get_num_threads()
+    assert machine["torch"] == torch.__version__

@@ -7,13 +7,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen2Config, SiglipVisionConfig
 
-from llava_scissor.bench.random_model import geometry_of
 from llava_scissor.demo.vocabulary import build_tokenizer
 from llava_scissor.model import OneVision
 from llava_scissor.model.geometry import Geometry
+from llava_scissor.model.published import published_geometry
 from llava_scissor.paper.flops import Workload, full_flops, paper_compression_flops, paper_flops
 
-GEOMETRY = geometry_of("7b")
+GEOMETRY = published_geometry("7b")
 N = 32 * 196
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llava_scissor.bench import random_model
-from llava_scissor.model import load_model
+from llava_scissor.model import load_model, published
 from llava_scissor.model.inspection import inspect_checkpoint
 from scripts import make_random_checkpoint, measure_loading
 
@@ -32,8 +31,8 @@ def run(script, monkeypatch, capsys, *arguments: object) -> dict:
 
 
 def test_a_checkpoint_is_written_and_loaded(tmp_path: Path, monkeypatch, capsys) -> None:
-    monkeypatch.setitem(random_model._LANGUAGE, "0.5b", LANGUAGE)
-    monkeypatch.setattr(random_model, "_TOWER", random_model._TOWER | TOWER)
+    monkeypatch.setitem(published._LANGUAGE, "0.5b", LANGUAGE)
+    monkeypatch.setattr(published, "_TOWER", published._TOWER | TOWER)
     options = ("--out", tmp_path, "--layout", "huggingface", "--shard-size", "50KB")
     written = run(make_random_checkpoint, monkeypatch, capsys, *options)
     report = inspect_checkpoint(tmp_path)
