@@ -91,14 +91,9 @@ class PlainRows:
             self._prompts = self._prompts[rows]
 
     def _run(self, inputs_embeds: Float[Tensor, "b l d"]) -> Float[Tensor, "b v"]:
-        output = self._model(
-            inputs_embeds=inputs_embeds,
-            attention_mask=self._mask,
-            position_ids=self._positions,
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
+        # The cache has no keyword here, because transformers 5.24 renames it.
+        context = self._mask, self._positions, self._cache
+        output = self._model(None, *context, inputs_embeds=inputs_embeds, use_cache=True, logits_to_keep=1)
         return output.logits[:, -1].float()
 
 

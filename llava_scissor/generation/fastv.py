@@ -82,11 +82,10 @@ class PrunedRow:
         # The mask counts what is in `hidden` alone: a single token behind a cache sees everything.
         mask = None
         if hidden.shape[1] > 1:
-            mask = create_causal_mask(self._model.config, hidden, attention_mask=None, past_key_values=None)
+            mask = create_causal_mask(self._model.config, hidden, None, None)
         rotary = self._model.model.rotary_emb(hidden, positions[None])
-        options = {"attention_mask": mask, "position_embeddings": rotary, "past_key_values": self.cache}
-        for layer in layers:
-            hidden = layer(hidden, **options, use_cache=True)
+        for layer in layers:  # the cache without its keyword, which transformers renames in 5.24
+            hidden = layer(hidden, mask, None, self.cache, use_cache=True, position_embeddings=rotary)
         return hidden
 
     def _attention_of_last(self, layer: nn.Module, hidden: Tensor, position: Tensor) -> Float32[Tensor, " l"]:

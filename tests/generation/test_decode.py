@@ -176,7 +176,7 @@ class TestRows:
     def test_positions_count_from_the_first_token_of_each_row(self, model):
         """Rotary positions are relative: a shift would hardly show in the logits, but cost context."""
         seen = []
-        handle = model.language_model.register_forward_pre_hook(
+        handle = model.language_model.model.register_forward_pre_hook(
             lambda module, arguments, keywords: seen.append(keywords["position_ids"]), with_kwargs=True
         )
         prompts = self.prompts(model)
@@ -319,3 +319,12 @@ class TestStepping:
                 texts[number] += piece
         assert texts == [reply.text.whole(reply.ids) for reply in replies]
         assert all(texts)
+
+    def test_two_decoders_take_turns_on_one_model(self, model, alone):
+        replies = [[Endless(model, 8) for _ in self.LENGTHS] for _ in range(2)]
+        one, other = (self.decoder(model, own) for own in replies)
+        one.step()
+        while other.step():
+            one.step()
+        list(one)
+        assert [[reply.ids for reply in own] for own in replies] == [alone, alone]

@@ -115,11 +115,9 @@ def test_the_answer_goes_on_behind_the_whole_prompt(model, read) -> None:
     pruned.prefill()
     cache = DynamicCache(config=model.language_model.config)
     with torch.no_grad():
-        model.language_model(
-            inputs_embeds=prompt_of(model, pruned)[None], past_key_values=cache, use_cache=True
-        )
+        model.language_model(None, None, None, cache, inputs_embeds=prompt_of(model, pruned)[None])
         for token in (7, 9, 11):
-            plain = model.language_model(torch.tensor([[token]]), past_key_values=cache).logits[0, -1:]
+            plain = model.language_model(torch.tensor([[token]]), None, None, cache).logits[0, -1:]
             torch.testing.assert_close(pruned.step(torch.tensor([token])), plain, rtol=0, atol=1e-5)
 
 

@@ -37,7 +37,7 @@ def positions(model, monkeypatch):
     config = ScissorConfig(retention_ratio=0.4, preset="recommended", temporal_window=2)
     monkeypatch.setattr(model, "compressor", Scissor(config))
     seen = []
-    handle = model.language_model.register_forward_pre_hook(
+    handle = model.language_model.model.register_forward_pre_hook(
         lambda module, arguments, keywords: seen.append(keywords["position_ids"].tolist()), with_kwargs=True
     )
     yield seen
@@ -105,7 +105,7 @@ def test_every_way_of_asking_uses_the_positions(model, clip, positions):
 def test_positions_given_to_some_rows_are_padded_like_the_rows(model):
     prompts = [torch.ones(4, 48), torch.ones(2, 48)]
     seen = []
-    handle = model.language_model.register_forward_pre_hook(
+    handle = model.language_model.model.register_forward_pre_hook(
         lambda module, arguments, keywords: seen.append(keywords["position_ids"].tolist()), with_kwargs=True
     )
     replies = [Reply(model, GenerationConfig(max_new_tokens=2, stop=())) for _ in prompts]

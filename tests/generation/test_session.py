@@ -173,6 +173,10 @@ class TestTogether:
             counts["positions"].clear()
             assert session.ask(QUESTIONS[2]).text == third.text
             assert counts["positions"][0] == len(texts[2]) - 1
+            session.ask_together(QUESTIONS[:3])
+            counts["positions"].clear()
+            assert session.ask(QUESTIONS[0]).text == first.text
+            assert counts["positions"][0] == len(texts[0]) - 1
         assert (counts["tower"], counts["compressor"]) == (1, 1)
 
     def test_an_unfinished_stream_does_not_disturb_them(self, model, clip):
