@@ -17,6 +17,7 @@ from torch import Tensor
 
 from llava_scissor.bench.features import GENERATORS, similarity_profile
 from llava_scissor.bench.measuring import (
+    clock_of,
     cpu_threads,
     measure_peak,
     time_side_by_side,
@@ -75,12 +76,8 @@ class CompressorBench:
 
     @property
     def clock(self) -> Literal["cpu", "wall"]:
-        """Which seconds the ratios are of: CPU seconds of one thread, else those that pass.
-
-        Threads that wait for cores which other programs use lengthen the time that passes; they may wait in a
-        loop, which lengthens the CPU time.
-        """
-        return "cpu" if self.num_threads == 1 and torch.device(self.device).type == "cpu" else "wall"
+        """Which seconds the ratios are of."""
+        return clock_of(self.device, self.num_threads)
 
     def settings(self) -> dict[str, Any]:
         """Return what is the same for all rows, as plain values."""

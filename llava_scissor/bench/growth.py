@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from llava_scissor.bench.features import moving_regions
-from llava_scissor.bench.measuring import measure_peak, time_side_by_side
+from llava_scissor.bench.measuring import (
+    ENOUGH_S,
+    clock_of,
+    cpu_threads,
+    measure_peak,
+    time_once,
+    time_side_by_side,
+)
 from llava_scissor.compression import compress
 from llava_scissor.config import ScissorConfig
 from llava_scissor.model.placement import describe_machine
 from llava_scissor.results.store import ResultStore
-
-ENOUGH_S = 5.0
-"""A run that takes longer than this is not repeated."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class GrowthBench:
         tau: threshold.
         retention_ratio: budget; only the sampled search has to meet it.
         sample_size: of the sampled search.
+        compression: all other settings; its threshold, ratio and sample are not used.
+        num_threads: of PyTorch on the CPU.
         num_repeats: timed runs of each function, if they are short.
     """
 
@@ -45,7 +49,32 @@ class GrowthBench:
     tau: float = 0.785
     retention_ratio: float = 0.1
     sample_size: int = 1024
+    compression: ScissorConfig = field(default_factory=ScissorConfig)
+    num_threads: int = 1
     num_repeats: int = 5
+
+    @property
+    def clock(self) -> Literal["cpu", "wall"]:
+        """Which seconds are stored."""
+        return clock_of(self.device, self.num_threads)
+
+    def settings(self) -> dict[str, Any]:
+        """Return what is the same for all rows, and the machine, as plain values."""
+        unused = {"tau", "retention_ratio", "sample_size", "epsilon"}
+        other = self.compression.model_dump(exclude_defaults=True, exclude=unused)
+        with cpu_threads(self.num_threads):
+            machine = describe_machine(torch.device(self.device))
+        return {**asdict(self), "compression": other, "clock": self.clock, "machine": machine}
+
+    def searches(self) -> dict[str, ScissorConfig]:
+        """Return the settings that are compared, by name."""
+        ways = {
+            "exact, tau": {"tau": self.tau, "sample_size": None},
+            "sampled, tau": {"tau": self.tau, "sample_size": self.sample_size},
+            "sampled, budget": {"retention_ratio": self.retention_ratio, "sample_size": self.sample_size},
+        }
+        none = {"tau": None, "retention_ratio": None, "epsilon": None}
+        return {name: self.compression.model_copy(update=none | way) for name, way in ways.items()}
 
 
 def measure_all(num_frames: Sequence[int], bench: GrowthBench, folder: Path) -> list[dict[str, Any]]:
@@ -62,8 +91,7 @@ def measure_all(num_frames: Sequence[int], bench: GrowthBench, folder: Path) -> 
     Raises:
         InputError: the folder holds results of other settings or of another machine.
     """
-    settings = {**asdict(bench), "machine": describe_machine(torch.device(bench.device))}
-    store = ResultStore(folder, settings, ["num_frames"])
+    store = ResultStore(folder, bench.settings(), ["num_frames"])
     for number in sorted(n for n in set(num_frames) if (n,) not in store.done):
         store.append(bench_growth(number, bench))
     return sorted(store.rows, key=lambda row: row["num_frames"])
@@ -81,28 +109,29 @@ def bench_growth(num_frames: int, bench: GrowthBench) -> list[dict[str, Any]]:
     tokens = moving_regions(
         num_frames, bench.tokens_per_frame, bench.width, getattr(torch, bench.dtype), device
     )
-    searches = {
-        "exact, tau": ScissorConfig(tau=bench.tau),
-        "sampled, tau": ScissorConfig(tau=bench.tau, sample_size=bench.sample_size),
-        "sampled, budget": ScissorConfig(
-            retention_ratio=bench.retention_ratio, sample_size=bench.sample_size
-        ),
-    }
-    facts = {**asdict(bench), "machine": describe_machine(device), "num_frames": num_frames}
-    return [{**facts, "name": name, **_measure(tokens, search, bench)} for name, search in searches.items()]
+    facts = {**bench.settings(), "num_frames": num_frames}
+    with cpu_threads(bench.num_threads):
+        return [
+            {**facts, "name": name, **_measure(tokens, search, bench)}
+            for name, search in bench.searches().items()
+        ]
 
 
 def _measure(tokens: Tensor, search: ScissorConfig, bench: GrowthBench) -> dict[str, Any]:
     kept: list[int] = []
-    started_s = time.perf_counter()
-    peak = measure_peak(lambda: kept.append(compress(tokens, search).num_kept), tokens.device)
-    seconds = time.perf_counter() - started_s
-    if seconds < ENOUGH_S:
-        run = {"": partial(compress, tokens, search)}
-        seconds = time_side_by_side(run, bench.num_repeats, tokens.device)[""].wall.min_s
+    peaks: list[int | None] = []
+
+    def run() -> None:
+        kept.append(compress(tokens, search).num_kept)
+
+    wall_s, cpu_s = time_once(lambda: peaks.append(measure_peak(run, tokens.device)), tokens.device)
+    seconds = cpu_s if bench.clock == "cpu" else wall_s
+    if wall_s < ENOUGH_S:
+        clocks = time_side_by_side({"": run}, bench.num_repeats, tokens.device)[""]
+        seconds = getattr(clocks, bench.clock).min_s
     return {
         "seconds": seconds,
         "ms_per_frame": 1000 * seconds / len(tokens),
-        "peak_bytes": peak,
+        "peak_bytes": peaks[0],
         "kept": kept[0],
     }

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -72,14 +72,23 @@ def time_side_by_side(
     Returns:
         Timings by name.
     """
-    warm_up = {name: [_time(function, device)] for name, function in functions.items()}
+    warm_up = {name: [time_once(function, device)] for name, function in functions.items()}
     runs: dict[str, list[tuple[float, float]]] = {name: [] for name in functions}
     for _ in range(num_repeats):
         for name, function in functions.items():
             if sum(wall_s for wall_s, _ in warm_up[name] + runs[name]) < enough_s:
-                runs[name].append(_time(function, device))
+                runs[name].append(time_once(function, device))
     clocks = {name: zip(*(runs[name] or warm_up[name]), strict=True) for name in functions}
     return {name: Clocks(*(summarize_times(list(s)) for s in pair)) for name, pair in clocks.items()}
+
+
+def clock_of(device: str, num_threads: int) -> Literal["cpu", "wall"]:
+    """Return which seconds to compare: CPU seconds of one thread, else those that pass.
+
+    Threads that wait for cores which other programs use lengthen the time that passes; they may wait in a loop,
+    which lengthens the CPU time.
+    """
+    return "cpu" if num_threads == 1 and torch.device(device).type == "cpu" else "wall"
 
 
 @contextmanager
@@ -129,7 +138,7 @@ def _return_free_memory() -> None:
         trim(0)
 
 
-def _time(function: Callable[[], Any], device: torch.device) -> tuple[float, float]:
+def time_once(function: Callable[[], Any], device: torch.device) -> tuple[float, float]:
     """Return wall and CPU seconds of one run."""
     wall_s, cpu_s = _now_s(device)
     function()

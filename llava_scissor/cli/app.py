@@ -11,6 +11,7 @@ from llava_scissor.cli.ask import ask
 from llava_scissor.cli.bench_compressor import bench_compressor
 from llava_scissor.cli.bench_growth import bench_growth
 from llava_scissor.cli.bench_model import bench_model
+from llava_scissor.cli.bench_record import bench_record
 from llava_scissor.cli.demo import demo
 from llava_scissor.cli.evaluate import evaluate
 from llava_scissor.cli.flops import flops
@@ -28,7 +29,12 @@ COMMANDS = {
     "eval": evaluate,
     "reproduce": reproduce,
 }
-BENCHES = {"compressor": bench_compressor, "growth": bench_growth, "model": bench_model}
+BENCHES = {
+    "compressor": bench_compressor,
+    "growth": bench_growth,
+    "model": bench_model,
+    "record": bench_record,
+}
 
 app = typer.Typer(
     help="Ask questions about videos and images with LLaVA-OneVision and compressed visual tokens.",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from llava_scissor.cli.console import diagnostics, machine_line, mebibytes, print_table, turned
+from llava_scissor.cli.console import clock_line, diagnostics, machine_line, mebibytes, print_table, turned
 from llava_scissor.cli.options import (
     ConfigFile,
     Device,
@@ -17,13 +17,9 @@ from llava_scissor.cli.options import (
     Retentions,
     Threads,
     read_ratios,
+    read_scissor,
     read_settings,
 )
-from llava_scissor.config import Config, ScissorConfig
-from llava_scissor.errors import ConfigError
-
-if TYPE_CHECKING:
-    from llava_scissor.bench.compressor import CompressorBench
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +59,9 @@ def bench_compressor(
     """Time a threshold and an exact budget that keep as many tokens, beside the products of the definition."""
     with diagnostics():
         settings = read_settings(config, overrides, device=device)
-        compression = _scissor(settings)
+        compression = read_scissor(settings, "bench compressor")
+        if compression.tau is not None:
+            logger.warning("compression.tau has no effect: each ratio has its own threshold")
         ratios = read_ratios(retention, (0.5, 0.25, 0.1, 0.05, 0.02), compression)
         from llava_scissor.bench import compressor as room  # imports torch
         from llava_scissor.model.placement import choose_device, choose_dtype
@@ -86,42 +84,22 @@ def bench_compressor(
         if (tokens_per_frame or width) and all(isinstance(s, room.Recording) for s in sources):
             logger.warning("--tokens-per-frame and --width have no effect on recorded tokens")
         report: dict[str, Any] = {**bench.settings(), "machine": room.describe(bench), "rows": []}
-        typer.echo(f"{machine_line(report)}. {_clock_line(bench)}")
+        typer.echo(f"{machine_line(report)}. {clock_line(bench.clock)}")
         for rows in room.bench_compressor(bench, sources, frames or []):
+            typer.echo(f"\n{_similarity_line(rows[0]['similarity'])}")
             print_table(_title(rows[0], dtype), turned([_row(row, bench.clock) for row in rows]))
             report["rows"] += rows
         typer.echo(json.dumps(report))
 
 
-def _scissor(settings: Config) -> ScissorConfig:
-    """Return the settings of the compressor, without a threshold.
-
-    Raises:
-        ConfigError: they are of another method.
-    """
-    compression = settings.compression
-    if not isinstance(compression, ScissorConfig):
-        raise ConfigError(f"compression.method: bench compressor measures scissor, got {compression.method}")
-    if compression.tau is not None:
-        logger.warning("compression.tau has no effect: each ratio has its own threshold")
-    return compression
-
-
-def _clock_line(bench: CompressorBench) -> str:
-    if bench.clock == "cpu":
-        return "CPU time. Several threads would wait for cores that other programs use; one does not."
-    return "wall time. It is right only while nothing else runs."
-
-
 def _title(row: dict[str, Any], dtype: str) -> str:
     size = " x ".join(str(row[name]) for name in ("num_frames", "tokens_per_frame", "width"))
-    similar = [
-        f"{label} {' '.join(f'{value:.2f}' for value in row['similarity'][key])}"
-        for key, label in (("inside_frame", "in a frame"), ("next_frame", "to the next"))
-        if row["similarity"][key] is not None
-    ]
-    quantiles = f"\nsimilarity (5, 50, 95 %): {', '.join(similar)}" if similar else ""
-    return f"{row['features']}, {size} {dtype}{quantiles}"
+    return f"{row['features']}, {size} {dtype}"
+
+
+def _similarity_line(profile: dict[str, list[float] | None]) -> str:
+    shown = [f"{key.replace('_', ' ')} {q}" for key, q in profile.items() if q is not None]
+    return f"similarity (5, 50, 95 %): {', '.join(shown)}"
 
 
 def _row(row: dict[str, Any], clock: str) -> dict[str, Any]:

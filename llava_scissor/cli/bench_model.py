@@ -16,6 +16,7 @@ from llava_scissor.cli.options import (
     Overrides,
     Repeats,
     Retentions,
+    Video,
     read_ratios,
     read_settings,
 )
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 def bench_model(
     model: Model = None,
-    video: Annotated[str | None, typer.Option(help="Video file; without it, a shipped clip.")] = None,
+    video: Video = None,
     frames: Frames = 32,
     retention: Retentions = None,
     config: ConfigFile = None,

@@ -76,6 +76,13 @@ def machine_line(report: dict[str, Any]) -> str:
     return f"{machine['device']}, {threads}, torch {machine['torch']}"
 
 
+def clock_line(clock: str) -> str:
+    """Return which seconds a bench shows, `cpu` or `wall`, and why."""
+    if clock == "cpu":
+        return "CPU time. Several threads would wait for cores that other programs use; one does not."
+    return "Wall time. It is right only while nothing else runs."
+
+
 def mebibytes(count: int | None) -> str:
     """Return a number of bytes in MiB, or nothing where it was not measured."""
     return "" if count is None else f"{count / 2**20:.0f}"

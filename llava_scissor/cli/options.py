@@ -40,6 +40,7 @@ Retentions = Annotated[
         "--retention", metavar="RATIO", help="Retention ratios to compare; repeatable, or with commas."
     ),
 ]
+Video = Annotated[str | None, typer.Option("--video", help="Video file; without it, a shipped clip.")]
 Frames = Annotated[int, typer.Option("--frames", min=1, help="Frames of the video.")]
 Threads = Annotated[
     int, typer.Option("--threads", min=1, help="Threads; CPU time is shown of one, wall time of more.")
@@ -63,6 +64,18 @@ def read_settings(
     given = {"model.path": model, "model.device": device, "compression.retention_ratio": retention}
     own = [f"{key}={json.dumps(v, ensure_ascii=False)}" for key, v in given.items() if v is not None]
     return load_config(config, (*(overrides or ()), *own))
+
+
+def read_scissor(settings: Config, command: str) -> ScissorConfig:
+    """Return the settings of the compressor for a command that measures no other method.
+
+    Raises:
+        ConfigError: they are of another method.
+    """
+    compression = settings.compression
+    if not isinstance(compression, ScissorConfig):
+        raise ConfigError(f"compression.method: {command} measures 'scissor', got '{compression.method}'")
+    return compression
 
 
 def read_ratios(

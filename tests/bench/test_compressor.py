@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from llava_scissor.bench import compressor as room
 from llava_scissor.bench.compressor import (
     BUDGET,
     PRODUCTS,
@@ -25,6 +26,12 @@ from llava_scissor.errors import InputError
 SMALL = CompressorBench(tokens_per_frame=49, width=32, num_repeats=2, retention_ratios=(0.5, 0.2))
 DRAWN = Drawn("made-up", 49, 32)
 RECORDED = Recording("clip", torch.randn(5, 4, 8, generator=torch.Generator().manual_seed(0)))
+
+
+@pytest.fixture(autouse=True)
+def quick_peaks(monkeypatch) -> None:
+    """Measuring a peak takes half a second, whatever is run; the command's test does."""
+    monkeypatch.setattr(room, "measure_peak", lambda function, device: function() and 2**20)
 
 
 def rows_of(bench: CompressorBench, num_frames=(3,), features=DRAWN):
@@ -114,8 +121,7 @@ def test_the_search_begins_with_what_was_tried_before_and_stops_in_between() -> 
 def test_other_settings_reach_both_modes(monkeypatch) -> None:
     seen = []
     monkeypatch.setattr(
-        "llava_scissor.bench.compressor.compress",
-        lambda tokens, config: seen.append(config) or compress(tokens, config),
+        room, "compress", lambda tokens, config: seen.append(config) or compress(tokens, config)
     )
     given = ScissorConfig(preset="recommended", tau=0.3, temporal_window=2)
     rows_of(replace(SMALL, compression=given, retention_ratios=(0.5,)))
