@@ -8,7 +8,7 @@ from llava_scissor._version import __version__
 from llava_scissor.bench.recordings import Recording, write_recording
 from llava_scissor.compression import Identity
 from llava_scissor.config import Config
-from llava_scissor.generation.media import encode_media
+from llava_scissor.generation.encode import encode_media
 from llava_scissor.generation.stopwatch import Stopwatch
 from llava_scissor.model import load_model_from
 
