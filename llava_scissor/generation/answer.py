@@ -1,4 +1,4 @@
-"""What comes out of a question."""
+"""The answer to a question, and how it came about."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llava_scissor.video import VideoClip
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What the model said, and how it got there.
+    """What the model said, and how the answer came about.
 
     Attributes:
         text: the answer, without control tokens and without space around it.

@@ -10,8 +10,7 @@ from transformers import PreTrainedTokenizerBase
 class Detokenizer:
     """The text of an answer, which ends before the first of the stop texts.
 
-    Cost: quadratic if it is asked after every id, as all of them are decoded again; short beside a step of the
-    language model.
+    Cost: each call decodes all ids again. That is little beside a step of the language model.
     """
 
     def __init__(
@@ -30,10 +29,10 @@ class Detokenizer:
         return any(stop in text for stop in self._stop_texts)
 
     def next_piece(self, ids: Sequence[int], is_last: bool = False) -> str:
-        """Return what was not handed out yet; the pieces add up to the text of all ids.
+        """Return the text that is certain and was not returned yet; the pieces add up to the whole text.
 
-        What further ids may still change is held back until the last call: space at the end, the bytes of a
-        character that is not complete, the beginning of a stop text.
+        The next id may still change the end of the text. So these are held back until the last call: space at
+        the end, an incomplete character, the beginning of a stop text.
         """
         text = _decode(ids, self._tokenizer, self._stop_ids)
         if not is_last and text.endswith("\N{REPLACEMENT CHARACTER}"):

@@ -1,4 +1,4 @@
-"""What a question is about, as visual blocks for the prompt."""
+"""From a video or images to the visual blocks of a prompt."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def encode_media(
     Raises:
         InputError: `media` is of another type.
         ImageError: an image cannot be read.
-        CheckpointError: the checkpoint sees images in a way that is not supported.
+        CheckpointError: the checkpoint shows images in a way that is not supported.
         VideoError: the video cannot be read.
         MissingDependencyError: the decoder is not installed.
     """
@@ -158,10 +158,12 @@ def _encode_images(
 def preprocess_images(
     geometry: Geometry, pictures: list[UInt8[Tensor, "_ _ 3"]]
 ) -> list[Float[Tensor, "_ 3 s s"]]:
-    """Return the normalised views of each image: of a single one as the checkpoint says, of several one each.
+    """Return the normalised views of each image.
+
+    A single image is shown as the checkpoint says. Several have one view each.
 
     Raises:
-        CheckpointError: the checkpoint sees images in a way that is not supported.
+        CheckpointError: the checkpoint shows images in a way that is not supported.
     """
     if geometry.image_problem:
         raise CheckpointError(f"this checkpoint cannot be asked about images: {geometry.image_problem}")

@@ -106,7 +106,7 @@ class PrunedRow:
 def prune(
     model: OneVision, text_ids: list[list[int]], media: EncodedMedia, compressor: Compressor | None
 ) -> PrunedRow | None:
-    """Return the prompt for a language model that drops visual tokens; None if there is nothing to drop.
+    """Return the row of a prompt that loses visual tokens inside the language model; None if it loses none.
 
     Args:
         model: the model.
@@ -134,7 +134,7 @@ def _visual_positions(text_ids: list[list[int]], media: EncodedMedia) -> Int64[T
 
 
 def _with_kept(media: EncodedMedia, kept: Int64[Tensor, " k"]) -> EncodedMedia:
-    """Say in the compressions which of all visual tokens, counted through, were kept."""
+    """Return the media with compressions that say what was kept; `kept` counts the tokens of all blocks."""
     compressions, first = [], 0
     for visual, before in zip(media.visuals, media.compressions, strict=True):
         num_frames = int(before.frame_span[-1, 1]) + 1

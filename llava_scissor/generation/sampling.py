@@ -1,4 +1,4 @@
-"""From logits to the next token: what may be drawn, and the draw itself."""
+"""From logits to the next token: which tokens are allowed, and the draw."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from llava_scissor.model import GenerationDefaults
 
 
 class NoUnspelledTokens(LogitsProcessor):
-    """Rules out ids that the tokenizer has no text for; embeddings are padded to a round number of rows.
+    """Rules out ids without a text: the embedding has more rows than the tokenizer has ids.
 
-    Reference: upstream cuts those rows off when it loads a checkpoint, with the same effect.
+    Reference: upstream cuts these rows off when it loads a checkpoint, with the same effect.
     """
 
     def __init__(self, num_tokens: int) -> None:
@@ -34,10 +34,9 @@ class NoUnspelledTokens(LogitsProcessor):
 
 
 class Draw(LogitsProcessor):
-    """Draws one token from the scores and rules out all others, which leaves a greedy search no choice.
+    """Draws one token from the scores and rules out all others, so that a greedy search takes it.
 
-    The draw has a generator of its own: no global random state is read or written, and the same seed gives
-    the same answer whatever else runs in the process.
+    It has a generator of its own. The same seed gives the same answer, whatever else runs in the process.
     """
 
     def __init__(self, seed: int, device: torch.device) -> None:
@@ -52,7 +51,7 @@ class Draw(LogitsProcessor):
 def build_processors(
     config: GenerationConfig, defaults: GenerationDefaults, num_tokens: int, device: torch.device
 ) -> LogitsProcessorList:
-    """List what happens to the logits of each step, in order; settings left open are the checkpoint's.
+    """List what happens to the logits of each step, in order. The checkpoint decides what the caller leaves open.
 
     Args:
         config: the caller's settings.

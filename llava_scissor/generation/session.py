@@ -18,14 +18,14 @@ from llava_scissor.model import OneVision, Turn
 
 
 class Session:
-    """One video, some images or nothing, looked at once; then any number of questions about it.
+    """A video, images or nothing, encoded once, and any number of questions about it.
 
-    The keys and values of everything that a question has in common with the one before it stay in the cache:
-    system prompt, visual tokens, and the earlier turns if the question follows them. Only what is new is
-    computed. Each answer is what `ask` gives for its question alone, up to the rounding of sums.
+    The cache keeps the keys and values that a question shares with the one before it: of the system prompt, the
+    visual tokens, and the earlier turns of a conversation. Only the rest is computed. Each answer is what `ask`
+    gives for its question alone, up to the rounding of sums.
 
-    A session is for one thread, and one answer at a time is written. Between questions it holds the cache on
-    the device; `close`, or the end of `with`, frees it.
+    Use a session from one thread, for one question at a time or several together. It holds the cache on the
+    device until `close`, or the end of `with`.
 
     Attributes:
         media: what the model sees.
@@ -42,7 +42,7 @@ class Session:
         compressor: Compressor | None = None,
         system: str | None = None,
     ) -> None:
-        """Look at a video, at images, or at nothing.
+        """Encode a video, images, or nothing.
 
         Args:
             model: the model.

@@ -158,7 +158,7 @@ def find_directory(path: str | Path) -> Path:
 
 
 def read_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
-    """Read tokenizer.json as it is; older checkpoints of Qwen2 have its vocabulary and merges instead.
+    """Read the tokenizer from tokenizer.json, or from the vocabulary and merges of older Qwen2 checkpoints.
 
     Raises:
         CheckpointError: neither is there, or what is there cannot be read or has no ChatML tokens.
@@ -204,7 +204,7 @@ def build_empty(
 
 
 def compare_weights(model: OneVision, weights: RenamedWeights) -> dict[str, list[str]]:
-    """List the weights that are unknown, missing, misshapen or quantised, under these four words."""
+    """List the weights that do not fit, under the keys unknown, missing, misshapen and quantised."""
     expected = {name: tuple(p.shape) for name, p in model.named_parameters(remove_duplicate=False)}
     known = {name: weight for name, weight in weights.by_name.items() if name in expected}
     return {
@@ -246,13 +246,13 @@ def _fill(
     quantiser: LinearQuantiser | None,
 ) -> None:
     """Give every parameter its stored values and compute the tables that no checkpoint stores."""
-    ours_at: dict[int | str, dict[str, str]] = defaultdict(dict)  # place: {name as stored: our name}
+    ours_at: dict[int | str, dict[str, str]] = defaultdict(dict)  # device: {name as stored: our name}
     for name, weight in weights.by_name.items():
         ours_at[locate(name, device_map)][weight.name] = name
     on_disk = ours_at.pop(DISK, {})
     state = {name: model.get_parameter(name).to(dtype) for name in on_disk.values()}  # without memory
-    for place, ours in ours_at.items():
-        device = torch.device(place)
+    for located, ours in ours_at.items():
+        device = torch.device(located)
         for weight, stored in read_weights([weights.by_name[name] for name in ours.values()], device):
             name, tensor = ours[weight.name], stored.to(device, dtype)
             if quantiser is not None and quantiser.takes(name):
@@ -270,7 +270,7 @@ def _fill(
 
 
 def compute_tables(model: OneVision) -> None:
-    """Compute the tables that no checkpoint stores: rotary frequencies in float32, numbers of the patches."""
+    """Compute the tables that no checkpoint stores: float32 rotary frequencies, and the numbers of patches."""
     embeddings, language_model = model.vision_tower.embeddings, model.language_model.model
     rotary = language_model.rotary_emb
     language_model.rotary_emb = type(rotary)(config=rotary.config).to(model.device)

@@ -90,8 +90,8 @@ def scan_weights(directory: Path) -> tuple[dict[str, StoredWeight], list[str]]:
             for name in found.keys() & weights
         ]
         weights = found | weights
-    places = {name: weight.file.name for name, weight in weights.items()}
-    absent = [n for n, file in indexed.items() if places.get(n) != file and file not in unreadable]
+    file_of = {name: weight.file.name for name, weight in weights.items()}
+    absent = [n for n, file in indexed.items() if file_of.get(n) != file and file not in unreadable]
     if absent and not problems:
         problems.append(
             f"{directory / INDEX_FILE} lists {len(absent)} weights that their files lack, such as {absent[0]}"

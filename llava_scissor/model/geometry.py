@@ -45,13 +45,13 @@ class Geometry:
         num_unused_blocks: blocks of the tower that the checkpoint may store behind the last one used.
         pool_stride: side of the square of patches that pooling turns into one visual token.
         default_num_frames: frames to sample when the caller gives no number.
-        image_views: how a single image is seen: squashed to a `square`, as it is on a square (`pad`), or as a
-            whole and in tiles (`anyres`). Of several images each is seen as on a square.
-        image_merge: how its patches are put together: view after view (`flat`), the tiles to one map
-            (`spatial`), or to one map without black border and with a newline after each row (`spatial_unpad`).
+        image_views: how a single image is shown: squashed to a square (`square`), padded to one (`pad`), or as a
+            whole and in tiles (`anyres`). If there are several images, each is padded to a square.
+        image_merge: how its patches are put together: view after view (`flat`), the tiles as one map
+            (`spatial`), or as one map without black border and with a newline after each row (`spatial_unpad`).
         image_grids: rows and columns of tiles that a single image may be cut into.
-        max_tiles: number of tiles above which its map is shrunk, None if it never is.
-        image_problem: why no question about images can be asked; empty if it can.
+        max_tiles: number of tiles above which the map is shrunk; None if it never is.
+        image_problem: why the checkpoint cannot be asked about images; empty if it can.
         image_mean: mean of the pixels per RGB channel, for pixels in [0, 1].
         image_std: standard deviation of the pixels per RGB channel, for pixels in [0, 1].
         system_prompt: text of the ChatML system turn.
@@ -97,5 +97,5 @@ class Geometry:
 
     @property
     def context_length(self) -> int:
-        """Most positions, prompt and answer together, that the language model was made for."""
+        """Largest number of positions, prompt and answer together, that the language model was made for."""
         return self.language.max_position_embeddings

@@ -1,4 +1,4 @@
-"""One image to the views that the vision tower sees, and their patches back to one map (anyres)."""
+"""From one image to the views that the vision tower sees, and from their patches to one map (anyres)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from torch.nn import functional
 
 Grid = tuple[int, int]  # rows and columns of tiles
 
-_CAP_TOLERANCE = 1.1  # a map is left alone up to this factor, along a side, above the largest number of tiles
+_CAP_TOLERANCE = 1.1  # a map may exceed the largest number of tiles by this factor along a side
 
 
 def choose_grid(height: int, width: int, tile_size: int, grids: Sequence[Grid]) -> Grid:
     """Return the grid of tiles that shows an image best.
 
-    That is the one in which the fitted image keeps most pixels, at most as many as it has; among equals the
-    one with the least area to spare, among those the first.
+    The image is fitted into each grid. The best grid shows the most pixels, where enlarging does not count. Of
+    equally good ones, that with the least unused area is taken, then the first.
 
     Args:
         height: height of the image in pixels.
@@ -41,7 +41,7 @@ def choose_grid(height: int, width: int, tile_size: int, grids: Sequence[Grid]) 
 
 
 def cut_tiles(picture: UInt8[Tensor, "h w 3"], grid: Grid, tile_size: int) -> UInt8[Tensor, "t s s 3"]:
-    """Show an image as a whole and in tiles.
+    """Cut an image into its views: the whole and the tiles.
 
     Args:
         picture: RGB pixels.
@@ -69,7 +69,7 @@ def cut_tiles(picture: UInt8[Tensor, "h w 3"], grid: Grid, tile_size: int) -> UI
 
 
 def pad_to_square(picture: UInt8[Tensor, "h w 3"], mean: Sequence[float]) -> UInt8[Tensor, "m m 3"]:
-    """Centre an image on a square of the colour `mean`, which is on the scale 0..1; one of several images."""
+    """Centre an image on a square of the colour `mean` (0..1): how each of several images is shown."""
     height, width = picture.shape[:2]
     side = max(height, width)
     top, left = (side - height) // 2, (side - width) // 2
@@ -97,11 +97,11 @@ def join_tiles(
         grid: rows and columns of tiles.
         height: height of the image in pixels, before any resizing.
         width: width of the image in pixels.
-        newline: what follows each row (D,), None to leave the map as it is.
-        max_tiles: number of tiles from which on maps are shrunk, None for never.
+        newline: what follows each row (D,); None to leave the map as it is.
+        max_tiles: number of tiles above which a map is shrunk; None for never.
 
     Returns:
-        Visual tokens (s * s + rows * (columns + 1), D); one less for each row without a newline.
+        Visual tokens (s * s + rows * (columns + 1), D); without a newline, (s * s + rows * columns, D).
 
     Reference: `anyres_max_9` with `spatial_unpad` upstream; without a newline, `spatial`. The border is computed
     in whole numbers, as transformers does in effect; upstream's floating point may come out one patch lower where
@@ -123,7 +123,7 @@ def join_tiles(
 
 def _cut_border(tile_map: Float[Tensor, "d h w"], height: int, width: int) -> Float[Tensor, "d _ _"]:
     rows, columns = tile_map.shape[1:]
-    if width * rows > columns * height:  # the image is wider than the map: the border is above and below
+    if width * rows > columns * height:  # wider than the map: the border is above and below
         border = (rows - height * columns // width) // 2
         return tile_map[:, border : rows - border]
     border = (columns - width * rows // height) // 2

@@ -1,4 +1,4 @@
-"""Pictures for a prompt: which ones, and how a file becomes pixels."""
+"""The images of a prompt, and how an image file becomes pixels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from llava_scissor.errors import ImageError, InputError
 
 ImageSource = str | Path | bytes | Image.Image
 
-# Pillow knows more formats; some of them start other programs or are none that a camera or a screen writes.
+# Pillow reads more formats. Some of them start other programs; others come from no camera and no screen.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error)  # what Pillow raises for broken files
 _BITS_16 = ("I;16", "I;16L", "I;16B", "I;16N")
@@ -32,7 +32,7 @@ class Images:
 
     Attributes:
         sources: paths, contents of image files, or Pillow images.
-        compress: whether the model's compressor is called on them. Without it images keep all their tokens.
+        compress: whether the compressor is called on them; otherwise images keep all their tokens.
     """
 
     def __init__(self, *sources: ImageSource, compress: bool = False) -> None:
@@ -47,18 +47,18 @@ class Images:
         return len(self.sources)
 
     def read(self) -> list[UInt8[Tensor, "_ _ 3"]]:
-        """Decode the images; see `read_image` for what each is and what it raises."""
+        """Decode the images, each as `read_image` does."""
         return [read_image(source) for source in self.sources]
 
 
 def read_image(source: ImageSource) -> UInt8[Tensor, "h w 3"]:
     """Decode one image, upright as its EXIF orientation says.
 
-    Palettes and greyscale become RGB, 16-bit greyscale becomes 8-bit. Transparency is dropped: what lies
-    under it is shown, as upstream shows it. Of an animation the first picture is taken.
+    Palettes and greyscale become RGB, and 16-bit greyscale becomes 8-bit. Transparency is dropped, as upstream
+    does: the colours under it show. An animation gives its first picture.
 
     Args:
-        source: path of a JPEG, PNG, WebP, GIF, BMP, TIFF or PPM file, content of one, or a Pillow image.
+        source: a path or the content of a JPEG, PNG, WebP, GIF, BMP, TIFF or PPM file, or a Pillow image.
 
     Returns:
         RGB pixels (H, W, 3), uint8, on the CPU.

@@ -37,18 +37,19 @@ _T = TypeVar("_T")
 
 @dataclass
 class CheckpointReport:
-    """What a checkpoint is; whatever its files do not say, because they are broken, is None or empty.
+    """What a checkpoint is. A field is None or empty where broken files do not say it.
 
     Attributes:
         path: the directory.
-        kind: what model it is, None if it is none that can be loaded.
+        kind: what model it is; None if it cannot be loaded.
         layout: `original` or `huggingface`.
         spelling: which of the spellings of its layout the names of the weights follow.
         vision: sizes of the vision tower.
         language: sizes of the language model.
         video: visual tokens of a frame, stride of the pooling, default number of frames, and `one_token` or
             `flat`: whether a newline follows the tokens of a video.
-        images: how an image is seen and put together, its numbers of tiles; or why it cannot be asked about.
+        images: how an image is shown and put together, and its numbers of tiles; or why images cannot be asked
+            about.
         tokenizer: from which files it is read, and its number of ids.
         generation: what generation_config.json says; answers are greedy unless sampling is asked for.
         is_head_tied: whether the embedding is the head.
@@ -61,7 +62,7 @@ class CheckpointReport:
         cache_bytes_per_token: key-value cache of one position in 16 bits.
         num_loaded: stored weights that would be loaded.
         ignored: names of stored weights that would not be.
-        unknown: names of stored weights that no place was found for.
+        unknown: names of stored weights that no part of the model takes.
         missing: this model's names of weights that are not stored.
         misshapen: stored weights of another shape than config.json describes.
         quantised: stored weights in a number format that cannot be loaded.

@@ -126,7 +126,7 @@ def _read_original(config: Values, directory: Path) -> Geometry:
 
 
 def _read_images(layout: Layout, mode: object, grids: object, tile_size: int) -> Values:
-    """Read how images are seen; what is not supported keeps no checkpoint from being asked about videos.
+    """Read how images are shown. What is not supported is no error: the checkpoint still works for videos.
 
     Args:
         layout: the original one gives width before height and has more modes.
@@ -155,7 +155,7 @@ def _read_images(layout: Layout, mode: object, grids: object, tile_size: int) ->
 
 
 def _read_grids(grids: object, tile_size: int) -> tuple[tuple[int, int], ...]:
-    """Return numbers of tiles in the order of the checkpoint, which decides between grids that are as good."""
+    """Return numbers of tiles in the order of the checkpoint. Of equally good grids, the first is chosen."""
     if isinstance(grids, str):
         bounds = re.fullmatch(r"\((\d{1,2})x(\d{1,2})\),\.\.\.,\((\d{1,2})x(\d{1,2})\)", grids)
         if bounds:

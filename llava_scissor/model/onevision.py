@@ -34,21 +34,21 @@ class OneVision(nn.Module):
     3. pooling: (F, s * s, D) -> visual tokens (F, P, D)
     4. `compressor`: (F, P, D) -> kept tokens (K, D)
     5. newline: (K, D) -> (K + 1, D) if the checkpoint was trained with one
-    6. splice: text and visual embeddings -> (L, D), at positions 0 .. L-1 whatever was left out, unless the
-       compressor gives positions
+    6. splice: text and visual embeddings -> (L, D), at positions 0 .. L-1 unless the compressor gives others
     7. `language_model`: (L, D) -> logits; `llava_scissor.generation` turns them into an answer
 
-    Steps 1 to 3 are `encode_video`, step 4 is `compress`, steps 5 and 6 are `embed_prompt`. `encode_video_with`
-    is `encode_video` for compressors that look into the vision tower, too.
+    Steps 1 to 3 are `encode_video`, step 4 is `compress`, steps 5 and 6 are `embed_prompt`. Some compressors
+    also look into the vision tower: `encode_video_with` returns what they need beside the tokens.
 
-    An image goes through 1 and 2 in views, the whole and its tiles (`encode_image`), and is put together
-    again (`join_views`). Steps 3 and 4 are for videos. `embed` splices any number of visual blocks.
+    An image becomes several views: the whole and its tiles. They go through steps 1 and 2 (`encode_image`).
+    `join_views` then puts their patches together in place of pooling. `embed` splices any number of visual
+    blocks.
 
     Attributes:
         geometry: sizes and choices of the checkpoint.
         tokenizer: the checkpoint's tokenizer.
-        num_token_ids: how many ids, from 0, the tokenizer has a text for; the embedding may have more rows.
-        compressor: what requests use that bring none of their own. `compress` is the only place that calls it.
+        num_token_ids: number of ids that the tokenizer has a text for. The embedding may have more rows.
+        compressor: for requests without a compressor of their own. Only `compress` calls it.
     """
 
     def __init__(
@@ -139,11 +139,14 @@ class OneVision(nn.Module):
     def encode_video_with(
         self, pixel_values: Float[Tensor, "f c h w"], needs: Needs | None = None
     ) -> tuple[Float[Tensor, "f p d"], TowerState]:
-        """Return `encode_video`, and of the vision tower what is needed, pooled like the visual tokens.
+        """Encode a video, and read from the vision tower what its compressor needs.
 
         Args:
             pixel_values: as for `encode_video`.
             needs: `needs_of` the compressor that gets the tokens; None for that of the model.
+
+        Returns:
+            The visual tokens, as from `encode_video`, and the state of the tower, pooled like them.
         """
         needs = needs_of(self.compressor) if needs is None else needs
         with watch_last_block(self.vision_tower, needs) as states:
@@ -153,7 +156,10 @@ class OneVision(nn.Module):
     def encode_image_with(
         self, pixel_values: Float[Tensor, "t c h w"], needs: Needs | None = None
     ) -> tuple[Float[Tensor, "t n d"], TowerState]:
-        """Return `encode_image`, and of the vision tower what is needed; see `encode_video_with`."""
+        """Encode the views of an image, and read from the vision tower what a compressor needs.
+
+        See `encode_image` and `encode_video_with`.
+        """
         needs = needs_of(self.compressor) if needs is None else needs
         with watch_last_block(self.vision_tower, needs) as states:
             patches = self.encode_image(pixel_values)
@@ -165,7 +171,7 @@ class OneVision(nn.Module):
         tower: TowerState | None = None,
         compressor: Compressor | None = None,
     ) -> CompressionResult:
-        """Reduce the visual tokens of one video; the only place where a compressor is called.
+        """Reduce the visual tokens of one video. No other function of the package calls a compressor.
 
         Args:
             tokens: (F, P, D).
@@ -181,7 +187,10 @@ class OneVision(nn.Module):
         return torch.cat([tokens, self.image_newline[None].to(tokens)])  # (K+1, D)
 
     def block_positions(self, result: CompressionResult) -> Int64[Tensor, " _"]:
-        """Return where the rows of a video's block stand, newline included, and where what follows begins."""
+        """Return the positions of a video's block, newline included, and then that of the text behind it.
+
+        They count from the beginning of the block.
+        """
         num_rows = result.num_kept + self.geometry.use_newline
         if result.positions is None:
             return torch.arange(num_rows + 1)
@@ -222,7 +231,7 @@ class OneVision(nn.Module):
             Embeddings of the whole prompt (L, D) up to where the answer begins.
 
         Raises:
-            InputError: there is not exactly one place for a video between the texts.
+            InputError: the prompt does not have exactly one placeholder.
         """
         return self.embed(text_ids, [self.append_newline(tokens)])
 
@@ -236,12 +245,11 @@ class OneVision(nn.Module):
         """Run the whole way of the data once; returns the logits at every position of the prompt.
 
         Raises:
-            InputError: the compressor works inside the language model, and leaves positions without logits.
+            InputError: the compressor works inside the language model, so that some positions have no logits.
         """
         if stage_of(self.compressor) == "language_model":
             raise InputError(
-                f"{type(self.compressor).__name__} drops positions inside the language model: call `ask` in "
-                "place of the model"
+                f"{type(self.compressor).__name__} drops positions inside the language model: call `ask` instead"
             )
         tokens, tower = self.encode_video_with(pixel_values)  # (F, P, D)
         kept = self.compress(tokens, tower)  # .tokens (K, D)
@@ -250,7 +258,8 @@ class OneVision(nn.Module):
         positions = prompt_positions([len(ids) for ids in text_ids], [self.block_positions(kept)])
         return self.language_model(
             inputs_embeds=embeds,
-            attention_mask=embeds.new_ones(embeds.shape[:2], dtype=torch.long),  # else gaps would divide it
+            # Without a mask, transformers would take a gap between positions for the start of another text.
+            attention_mask=embeds.new_ones(embeds.shape[:2], dtype=torch.long),
             position_ids=positions[None].to(embeds.device),
             use_cache=False,
         ).logits[0]  # (L, V)

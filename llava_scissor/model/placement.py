@@ -105,7 +105,7 @@ def plan_device_map(model: OneVision, dtype: torch.dtype, max_memory: MaxMemory 
     stays in memory.
 
     Args:
-        model: the model, its weights not needed yet.
+        model: the model. Its weights need not be loaded.
         dtype: number format in which the weights will be.
         max_memory: bytes, or text such as "20GiB", that weights may take, by GPU number and "cpu"; None for
             90 % of what is free on each GPU, evenly, and all of the CPU's.
@@ -138,7 +138,7 @@ def plan_device_map(model: OneVision, dtype: torch.dtype, max_memory: MaxMemory 
 
 
 def locate(name: str, device_map: DeviceMap) -> int | str:
-    """Return the place of a parameter: that of the longest name in the map that it begins with."""
+    """Return where a parameter is, by the longest name in the map that it begins with."""
     parts = [part for part in device_map if not part or name == part or name.startswith(f"{part}.")]
     return device_map[max(parts, key=len)]
 
@@ -146,10 +146,10 @@ def locate(name: str, device_map: DeviceMap) -> int | str:
 def spread(
     model: OneVision, device_map: DeviceMap, weights: Mapping[str, StoredWeight], dtype: torch.dtype
 ) -> None:
-    """Have accelerate move activations to the layers, and layers that are kept elsewhere to the device.
+    """Let accelerate bring activations to the layers, and layers in memory or on disk to the device.
 
     Args:
-        model: the model, with the weights where the map says, those on disk without memory.
+        model: the model, its weights where the map says. Those on disk have no memory yet.
         device_map: where each part is.
         weights: the stored weights by this model's names; those on disk are read whenever they are needed.
         dtype: number format in which these are used.
@@ -157,8 +157,8 @@ def spread(
     if len(set(device_map.values())) == 1:
         return
     inner = {
-        name.removeprefix(_LANGUAGE_MODEL).removeprefix("language_model"): place
-        for name, place in device_map.items()
+        name.removeprefix(_LANGUAGE_MODEL).removeprefix("language_model"): device
+        for name, device in device_map.items()
         if name.startswith("language_model")
     }
     index = {

@@ -49,20 +49,19 @@ def build_prompt(
 def tokenize_prompt(prompt: str, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
     """Return the token ids of the texts before, between and behind the placeholders.
 
-    The placeholder is cut out of the text and never becomes a token id: in some tokenizers it is plain text,
-    in some a special token, in others its usual id means something else.
+    The placeholder is cut out of the text and never becomes a token id. Tokenizers do not agree on it: for some
+    it is plain text, for some a special token, and for others its usual id means something else.
     """
     return [tokenizer(text, add_special_tokens=False).input_ids for text in prompt.split(PLACEHOLDER)]
 
 
 def check_question(question: object, tokenizer: PreTrainedTokenizerBase, noun: str = "question") -> None:
-    """Refuse a question that cannot be asked, and name on the log the words that the tokenizer does not know.
+    """Raise an error for a question that cannot be asked, and log the words that the tokenizer does not know.
 
-    A system prompt is checked in the same way; `noun` says in the messages which of the two it is.
+    A system prompt is checked in the same way; messages call it by `noun`.
 
-    Whatever the tokenizer reads as a control token, such as `<|im_end|>`, would end the user's turn, and the
-    placeholder `<image>` would ask for another video. Both are refused rather than taken as plain text, so
-    that the text the user reads is the text the model reads.
+    A control token such as `<|im_end|>` would end the user's turn, and the placeholder `<image>` would ask for
+    another video. Neither is quietly turned into plain text: the model reads what the user wrote, or nothing.
 
     Raises:
         InputError: the question is not a string, is blank, is not valid Unicode or has such a token.
@@ -76,7 +75,7 @@ def check_question(question: object, tokenizer: PreTrainedTokenizerBase, noun: s
 
 
 def check_history(history: Sequence[Turn], tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuse earlier turns that could not have been asked or answered; an answer may be empty.
+    """Raise an error for earlier turns that could not have been asked or answered. An answer may be empty.
 
     Raises:
         InputError: a question or an answer is not a string, is not valid Unicode or has a control token.

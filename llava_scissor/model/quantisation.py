@@ -16,7 +16,7 @@ BYTES_PER_WEIGHT = {"8bit": 1.0, "4bit": 0.5 + 4 / 64}
 
 
 class LinearQuantiser:
-    """Replaces the linear layers of a language model, all but the head, and quantises weights for them.
+    """Replaces the linear layers of a language model, except the head, and quantises weights for them.
 
     The vision tower, the projector, norms, biases, embedding and head keep their number format. 4bit is NF4
     in blocks of 64, 8bit is LLM.int8.
@@ -62,7 +62,7 @@ class LinearQuantiser:
         return inner != name and self._quantizer.param_needs_quantization(self._model, inner)
 
     def put(self, name: str, weight: Tensor) -> None:
-        """Quantise a weight and put it into its layer, on the device where it is."""
+        """Quantise a weight on its device, and put it into its layer."""
         inner = name.removeprefix("language_model.")
         quantise = self._quantizer.get_quantize_ops().convert
         quantised = quantise({inner: weight}, model=self._model, full_layer_name=inner)[inner]

@@ -40,8 +40,8 @@ def prompt_positions(num_ids: Sequence[int], blocks: Sequence[Int64[Tensor, " _"
 
     Args:
         num_ids: tokens of each text.
-        blocks: for each visual block the positions of its rows, counted from its beginning, and after them the
-            one at which the next text begins.
+        blocks: for each visual block the positions of its rows, and then the one at which the next text begins,
+            all counted from the beginning of the block.
     """
     parts = [torch.arange(num_ids[0])]
     start = num_ids[0]

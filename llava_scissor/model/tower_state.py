@@ -1,4 +1,4 @@
-"""What the last block of the vision tower attends to, read while the tower runs as it always does."""
+"""Attention and keys of the vision tower's last block, read while the tower runs as usual."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from llava_scissor.model.pooling import pool_frames
 
 @contextmanager
 def watch_last_block(tower: SiglipVisionModel, needs: Needs) -> Iterator[list[TowerState]]:
-    """Read what is needed from the last block, beside the attention kernel that all blocks run with.
+    """Read what is needed from the last block each time the tower runs.
 
-    Only this block's queries and keys are computed once more. What other threads run through the same tower in
-    the meantime is not read.
+    The block keeps its attention kernel, which returns no attention; only its queries and keys are computed a
+    second time. Calls of the same tower from other threads are not read.
 
     Args:
-        tower: the vision tower, without blocks behind the one whose output is used.
-        needs: what to read; nothing is done if that is nothing.
+        tower: the vision tower; it ends with the block whose output is used.
+        needs: what to read. If that is nothing, nothing is done.
 
     Yields:
         A list that gets the state of the patches at each call of the tower.
@@ -67,7 +67,7 @@ def attention_received(queries: Float[Tensor, "s h k"], keys: Float[Tensor, "s h
 
 
 def pool_states(states: list[TowerState], stride: int) -> TowerState:
-    """Join the states of some frames after the others, and pool them as their patches are pooled."""
+    """Join the states of successive chunks of frames, and pool them as the patches are pooled."""
     attention = [
         pool_frames(s.attention[..., None], stride)[..., 0] for s in states if s.attention is not None
     ]

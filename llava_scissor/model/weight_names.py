@@ -68,7 +68,7 @@ class RenamedWeights:
 
     @property
     def is_head_tied(self) -> bool:
-        """Whether the embedding is the head: an absent head means so, whatever the config says."""
+        """Whether the embedding serves as the head: it does if no head is stored, whatever the config says."""
         return HEAD not in self.by_name
 
 
@@ -95,7 +95,7 @@ def rename_weights(stored: dict[str, StoredWeight], geometry: Geometry) -> Renam
 
 
 def our_name(name: str, layout: Layout) -> str:
-    """Return this model's name of a stored weight, or a name that it does not have."""
+    """Return the model's name of a stored weight, or a name that the model does not have."""
     for pattern, replacement in _NAMES[layout]:
         match = re.fullmatch(pattern, name)
         if match:
@@ -104,7 +104,7 @@ def our_name(name: str, layout: Layout) -> str:
 
 
 def stored_name(name: str, layout: Layout) -> str:
-    """Return how a layout stores one of this model's weights; `our_name` is the way back."""
+    """Return the name under which a layout stores a weight of the model; the inverse of `our_name`."""
     for ours, stored in _PREFIXES[layout].items():
         if name.startswith(ours):
             return stored + name.removeprefix(ours)

@@ -152,6 +152,25 @@ class TestTogether:
             assert session.ask(QUESTIONS[1]).text == alone[1].text
             assert [answer.text for answer in session.ask_together(QUESTIONS[:1])] == [alone[0].text]
 
+    def test_logits_are_those_of_ask(self, model, clip, monkeypatch):
+        seen: dict[int, list] = {}
+        choose = Reply.choose
+
+        def record(reply, row):
+            seen.setdefault(id(reply), []).append(row.clone())
+            return choose(reply, row)
+
+        monkeypatch.setattr(Reply, "choose", record)
+        with Session(model, clip, VideoConfig(), SHORT) as session:
+            session.ask_together(QUESTIONS)
+        together = [torch.cat(rows) for rows in seen.values()]
+        for question, found in zip(QUESTIONS, together, strict=True):
+            seen.clear()
+            ask(model, clip, question, VideoConfig(), SHORT)
+            (alone,) = seen.values()
+            # measured: 1.1e-6 with logits of up to 2
+            torch.testing.assert_close(found, torch.cat(alone), rtol=0, atol=1e-5)
+
     def test_they_may_follow_a_conversation(self, model, clip):
         with Session(model, clip, VideoConfig(), SHORT) as session:
             history = session.ask(QUESTIONS[0]).history
