@@ -21,7 +21,7 @@ def write(
     positions: Sequence[Int64[Tensor, " _"]] | None = None,
 ) -> list[int]:
     """Write the answers to some prompts at once; returns the number of the answer of each token, in order."""
-    decoder = Decoder(PlainRows(model, prompts, positions), replies, Stopwatch(model.device))
+    decoder = Decoder(PlainRows(model, prompts, positions), dict(enumerate(replies)), Stopwatch(model.device))
     return [number for pieces in decoder for number in pieces]
 
 
@@ -49,7 +49,7 @@ def generate_ids(
     """
     check_context(len(inputs_embeds), config.max_new_tokens, model.geometry.context_length)
     reply = Reply(model, config)
-    for pieces in Decoder(PlainRows(model, [inputs_embeds]), [reply], watch or Stopwatch(model.device)):
+    for pieces in Decoder(PlainRows(model, [inputs_embeds]), {0: reply}, watch or Stopwatch(model.device)):
         if on_text and pieces[0]:
             on_text(pieces[0])
     return reply.ids

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -174,16 +174,16 @@ class Decoder:
     give the rows of a batch settings and generators of their own.
     """
 
-    def __init__(self, rows: Rows, replies: Sequence[Reply], watch: Stopwatch) -> None:
+    def __init__(self, rows: Rows, replies: Mapping[int, Reply], watch: Stopwatch) -> None:
         """Take the prompts and where their answers go, without computing anything.
 
         Args:
             rows: the prompts.
-            replies: the answers, in the order of the rows.
+            replies: the answers by number, in the order of the rows.
             watch: gets a lap `prefill`, up to the logits of the first tokens, and laps `generate` after it.
         """
         self._rows, self._replies, self._watch = rows, replies, watch
-        self._open = list(range(len(replies)))  # the answer that each of the rows belongs to
+        self._open = list(replies)  # the number of each row's answer
         self._is_prefilled = False
 
     def step(self) -> dict[int, str]:

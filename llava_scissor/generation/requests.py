@@ -95,11 +95,11 @@ class Query:
         )
 
 
-class Batch:
+class Batch(Decoder):
     """Requests that are answered together, one token of each at every step.
 
-    Nothing runs between two steps, so that a server can send text and drop requests there. `ask_batch` steps to
-    the end. Requests join at the start only.
+    `step` and `drop` go by the number of a request. `ask_batch` steps to the end. Requests join at the start
+    only.
     """
 
     def __init__(
@@ -123,29 +123,15 @@ class Batch:
                 self._prepared.append(_prepare(model, complete, video_config or VideoConfig()))
             except ScissorError as error:
                 self._prepared.append(error)
-        self._watch = Stopwatch(model.device)
+        watch = Stopwatch(model.device)
         queries = {i: pair[0] for i, pair in enumerate(self._prepared) if isinstance(pair, tuple)}
-        plain = [i for i, query in queries.items() if not query.pruned]
-        self._order = [*plain, *(i for i in queries if i not in plain)]
+        plain = {i: query for i, query in queries.items() if not query.pruned}
         parts: list[Rows] = [query.pruned for query in queries.values() if query.pruned]
         if plain:
-            prompts = [model.embed(queries[i].text_ids, queries[i].media.visuals) for i in plain]
-            parts.insert(0, PlainRows(model, prompts, [queries[i].positions for i in plain]))
-        replies = [queries[i].reply for i in self._order]
-        self._decoder = Decoder(JoinedRows(parts), replies, self._watch)
-
-    def step(self) -> dict[int, str]:
-        """Choose the next token of each answer that is not complete; the first step reads the prompts.
-
-        Returns:
-            By number of the request the new text, which may be empty. Nothing if all answers are complete.
-        """
-        return {self._order[row]: piece for row, piece in self._decoder.step().items()}
-
-    def drop(self, number: int) -> None:
-        """Write no more of the answer to a request; without effect if it is complete or failed."""
-        if number in self._order:
-            self._decoder.drop(self._order.index(number))
+            prompts = [model.embed(query.text_ids, query.media.visuals) for query in plain.values()]
+            parts.insert(0, PlainRows(model, prompts, [query.positions for query in plain.values()]))
+        replies = {i: query.reply for i, query in (plain | queries).items()}  # as the parts: plain ones first
+        super().__init__(JoinedRows(parts), replies, watch)
 
     def outcomes(self) -> list[Answer | ScissorError]:
         """Return the answers, as far as they are written, and the errors, in the order of the requests."""

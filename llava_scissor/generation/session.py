@@ -106,7 +106,7 @@ class Session:
         prefix, query = self._open_prefix(), self._prepare(question, history, generation_config)
         watch = Stopwatch(self._model.device)
         rows, num_cached = (query.pruned, 0) if query.pruned else prefix.start(query)
-        decoder = self._decoder = Decoder(rows, [query.reply], watch)
+        decoder = self._decoder = Decoder(rows, {0: query.reply}, watch)
         for pieces in decoder:
             if pieces[0]:
                 yield pieces[0]
@@ -149,7 +149,7 @@ class Session:
         rows = JoinedRows(pruned)
         if queries and not pruned:
             rows, num_cached = prefix.share(queries)
-        self._decoder = Decoder(rows, [query.reply for query in queries], watch)
+        self._decoder = Decoder(rows, dict(enumerate(query.reply for query in queries)), watch)
         for _ in self._decoder:
             pass
         return [query.answer(watch.laps_s, num_cached) for query in queries]

@@ -255,7 +255,7 @@ class TestStepping:
         prompts = self.prompts(model)
         split = [prompts] if parts == 1 else [[prompt] for prompt in prompts]
         rows = JoinedRows([PlainRows(model, part) for part in split])
-        return Decoder(rows, replies, Stopwatch(model.device))
+        return Decoder(rows, dict(enumerate(replies)), Stopwatch(model.device))
 
     @pytest.fixture
     def alone(self, model):
