@@ -249,6 +249,7 @@ def _functions(
         BUDGET: partial(compress, tokens, budget),
     }
     if use_plain:
+        assert threshold.tau is not None
         for name, label in {"SciPy": label_by_scipy, "union-find": label_by_union_find}.items():
             functions[name] = partial(compress_frame_by_frame, tokens, threshold.tau, label)
     return functions

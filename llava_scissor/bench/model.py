@@ -75,12 +75,13 @@ def _ask(
 
 def _row(name: str, runs: list[Answer], peak_bytes: int | None) -> dict[str, Any]:
     first = runs[0]
+    (compression,) = first.compressions
     per_token = [
         run.timings_s["generate"] / (run.num_new_tokens - 1) for run in runs if run.num_new_tokens > 1
     ]
     return {
         "name": name,
-        "tokens": {"input": first.compression.num_input, "kept": first.compression.num_kept},
+        "tokens": {"input": compression.num_input, "kept": compression.num_kept},
         "num_prompt_tokens": first.num_prompt_tokens,
         "num_new_tokens": first.num_new_tokens,
         "stages": {

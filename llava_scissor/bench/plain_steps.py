@@ -28,8 +28,8 @@ def matrix_products(
         kept: those of the temporal step.
     """
     torch.bmm(tokens, tokens.transpose(1, 2))
-    representatives @ representatives.T
-    tokens.flatten(0, 1) @ kept.T
+    torch.mm(representatives, representatives.T)
+    torch.mm(tokens.flatten(0, 1), kept.T)
 
 
 def compress_frame_by_frame(tokens: Float[Tensor, "f p d"], tau: float, label: Label) -> Float[Tensor, "k d"]:

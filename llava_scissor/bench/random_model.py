@@ -33,7 +33,7 @@ def random_model(
         model = OneVision(geometry, build_tokenizer(), attn_implementation=attn_implementation)
     model = model.to(dtype).to_empty(device=device)
     if geometry.language.tie_word_embeddings:
-        model.language_model.lm_head.weight = model.language_model.get_input_embeddings().weight
+        model.language_model.lm_head.weight = model.language_model.model.embed_tokens.weight
     draw = torch.Generator(device).manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -111,8 +111,9 @@ def _open_session(config: Config, options: AskOptions) -> Session:
     from llava_scissor.model import Images, load_model_from
     from llava_scissor.video.source import VideoSource
 
-    media = Images(*options.images, compress=config.compression.images) if options.images else options.video
-    if options.images:  # before minutes go into loading a large model
+    media = options.video
+    if options.images:  # checked before minutes go into loading a large model
+        media = Images(*options.images, compress=config.compression.images)
         media.read()
     elif options.video is not None:
         VideoSource.check(options.video)

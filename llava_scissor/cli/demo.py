@@ -22,8 +22,8 @@ def _print_showcase(ratios: list[float]) -> None:
     for row in showcase(ratios):
         if row.clip != clip:
             clip = row.clip
-            kept = " / ".join(str(answer.compression.num_kept) for answer in row.answers)
-            typer.echo(f"\n{clip}: {kept} of {row.answers[0].compression.num_input} visual tokens")
+            kept = " / ".join(str(answer.compressions[0].num_kept) for answer in row.answers)
+            typer.echo(f"\n{clip}: {kept} of {row.answers[0].compressions[0].num_input} visual tokens")
         said = [answer.text for answer in row.answers]
         num_asked += 1
         num_right = [n + (text == row.question.answer) for n, text in zip(num_right, said, strict=True)]

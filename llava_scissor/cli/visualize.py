@@ -30,6 +30,7 @@ def visualize(
 
         network = load_model_from(settings.model, build_compressor(settings.compression))
         seen = encode_media(network, video, settings.video, Stopwatch(network.device))
+        assert seen.clip is not None
         write_report(seen.clip, seen.compressions[0], out)
         for name in ("sheet.png", "components.mp4", "sizes.png", "stats.json"):
             typer.echo(str(out / name))

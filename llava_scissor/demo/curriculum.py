@@ -84,14 +84,14 @@ class DemoNetwork(nn.Module):
             rope_parameters={"rope_type": "default", "rope_theta": 1e6},
             initializer_range=0.07,
             bos_token_id=None,
-            eos_token_id=self.tokenizer.convert_tokens_to_ids(TURN_END),
-            pad_token_id=self.tokenizer.convert_tokens_to_ids(PAD),
+            eos_token_id=words().index(TURN_END),
+            pad_token_id=words().index(PAD),
         )
         self.vision_tower = SiglipVisionModel(tower)
         self.projector = Projector(tower.hidden_size, text.hidden_size)
         self.image_newline = nn.Parameter(torch.zeros(192))
         self.language_model = Qwen2ForCausalLM(text)
-        nn.init.normal_(self.language_model.get_input_embeddings().weight, std=0.08)
+        nn.init.normal_(self.language_model.model.embed_tokens.weight, std=0.08)
         self.patch_head = nn.Linear(
             128, 1 + len(COLORS) + 1 + len(SHAPES) + len(BACKGROUNDS) + 2 * NUM_PATCHES
         )
@@ -114,7 +114,7 @@ class DemoNetwork(nn.Module):
 
         A picture of fewer rows and columns than `NUM_CELLS` takes those of the given numbers.
         """
-        embed = self.language_model.get_input_embeddings().weight
+        embed = self.language_model.model.embed_tokens.weight
         share = cells.share[..., None].to(embed.dtype)
         behind = embed[cells.background][:, None, None, None]
         shown = share * (embed[cells.color] + embed[cells.kind]) + (1 - share) * behind
@@ -161,10 +161,8 @@ def cells_of(scenes: list[Scene], times: np.ndarray) -> Cells:
     """Tabulate what the cells of some scenes show at some instants."""
     ids = {word: i for i, word in enumerate(words())}
     tables = zip(*(_cells(scene, times, ids) for scene in scenes), strict=True)
-    return Cells(
-        *(torch.from_numpy(np.stack(table)) for table in tables),
-        torch.tensor([ids[scene.background] for scene in scenes]),
-    )
+    share, color, kind = (torch.from_numpy(np.stack(table)) for table in tables)
+    return Cells(share, color, kind, torch.tensor([ids[scene.background] for scene in scenes]))
 
 
 def _cells(scene: Scene, times: np.ndarray, ids: dict[str, int]) -> tuple[np.ndarray, ...]:
@@ -207,7 +205,7 @@ def _photograph(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() > 0.33:
         return frames
     pixels = frames.astype(np.float32)
-    luma = pixels @ np.float32([0.299, 0.587, 0.114])
+    luma = pixels @ np.array([0.299, 0.587, 0.114], np.float32)
     chroma = pixels - luma[..., None]
     coarse = chroma.reshape(len(frames), IMAGE_SIZE // 2, 2, IMAGE_SIZE // 2, 2, 3).mean((2, 4))
     smooth = coarse.repeat(2, axis=1).repeat(2, axis=2)

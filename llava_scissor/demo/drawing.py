@@ -38,7 +38,7 @@ def render(
         for shape in scene.objects:
             if shape.is_visible(time):
                 alpha, window = coverage(shape, time, *grid, (camera[0], camera[1]))
-                color = np.float32(COLORS[shape.color]) + rng.uniform(-8, 8, 3).astype(np.float32)
+                color = np.array(COLORS[shape.color], np.float32) + rng.uniform(-8, 8, 3).astype(np.float32)
                 frame[window] += alpha[..., None] * (color - frame[window])
         frames[index] = np.clip(frame, 0, 255)
     return frames

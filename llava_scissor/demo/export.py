@@ -50,7 +50,7 @@ def _config(network: DemoNetwork) -> dict:
         "architectures": ["LlavaQwenForCausalLM"],
         "model_type": "llava_qwen",
         **{key: getattr(text, key) for key in language_keys},
-        "rope_theta": text.rope_parameters["rope_theta"],
+        "rope_theta": text.to_dict()["rope_parameters"]["rope_theta"],
         "mm_vision_tower": "llava-scissor/siglip-demo",
         "mm_vision_tower_config": {key: getattr(tower, key) for key in tower_keys},
         "mm_hidden_size": tower.hidden_size,

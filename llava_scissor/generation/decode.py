@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from jaxtyping import Float, Int, Int64
@@ -140,7 +140,7 @@ class Reply:
         self._stop_ids = find_stop_ids(model)
         self.text = Detokenizer(model.tokenizer, self._stop_ids, config.stop)
         self._max_new_tokens = config.max_new_tokens
-        device = model.language_model.get_input_embeddings().weight.device
+        device = model.language_model.model.embed_tokens.weight.device
         self._processors = build_processors(config, model.geometry.generation, model.num_token_ids, device)
 
     def choose(self, logits: Float[Tensor, "1 v"]) -> str:
@@ -150,7 +150,7 @@ class Reply:
             The text that is certain now and was not before; the pieces add up to the answer.
         """
         ids = torch.tensor([self.ids], dtype=torch.long, device=logits.device)
-        self.ids.append(int(self._processors(ids, logits).argmax()))
+        self.ids.append(int(self._processors(cast(torch.LongTensor, ids), logits).argmax()))
         return self.text.next_piece(self.ids, self.is_done)
 
     @property
@@ -249,5 +249,5 @@ def check_context(num_positions: int, max_new_tokens: int, context_length: int) 
 def find_stop_ids(model: OneVision) -> list[int]:
     """Return the ids that end an answer: the checkpoint's, the tokenizer's, and ChatML's end of turn."""
     tokenizer = model.tokenizer
-    turn_end = tokenizer.added_tokens_encoder[TURN_END]
-    return sorted({*model.geometry.generation.stop_ids, tokenizer.eos_token_id, turn_end} - {None})
+    ends = (tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(TURN_END))
+    return sorted({*model.geometry.generation.stop_ids, *(end for end in ends if isinstance(end, int))})

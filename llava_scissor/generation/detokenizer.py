@@ -54,4 +54,6 @@ class Detokenizer:
 
 def _decode(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int]) -> str:
     kept = [i for i in ids if i not in stop_ids]
-    return tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    text = tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    assert isinstance(text, str)  # of one answer; it would be a list of several
+    return text

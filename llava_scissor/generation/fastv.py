@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Float32, Int64
@@ -36,7 +37,7 @@ class PrunedRow:
         self, model: OneVision, text_ids: list[list[int]], media: EncodedMedia, pruner: PromptPruner
     ) -> None:
         config = model.language_model.config
-        num_layers, is_full = config.num_hidden_layers, "sliding_attention" not in config.layer_types
+        num_layers, is_full = config.num_hidden_layers, "sliding_attention" not in (config.layer_types or ())
         if not 0 < pruner.layer < num_layers or not is_full or hasattr(model.language_model, "hf_device_map"):
             raise InputError(
                 f"{type(pruner).__name__} drops tokens after {pruner.layer} of {num_layers} layers: expected 1 "
@@ -70,7 +71,7 @@ class PrunedRow:
     def step(self, ids: Int64[Tensor, " 1"]) -> Float[Tensor, "1 v"]:
         """Read the next token of the answer; returns the logits of the one after it."""
         # The first layer, unlike the last, has seen the whole prompt and every token of the answer.
-        embedding = self._model.get_input_embeddings()
+        embedding = self._model.model.embed_tokens
         hidden = embedding(ids[None].to(embedding.weight.device))
         position = torch.tensor([self.cache.get_seq_length(0)], device=hidden.device)
         return self._logits(self._run(self._model.model.layers, hidden, position))
@@ -88,7 +89,7 @@ class PrunedRow:
             hidden = layer(hidden, mask, None, self.cache, use_cache=True, position_embeddings=rotary)
         return hidden
 
-    def _attention_of_last(self, layer: nn.Module, hidden: Tensor, position: Tensor) -> Float32[Tensor, " l"]:
+    def _attention_of_last(self, layer: Any, hidden: Tensor, position: Tensor) -> Float32[Tensor, " l"]:
         """Return the attention of the last position in a layer that has run, mean over heads."""
         block = layer.self_attn
         keys = self.cache.layers[block.layer_idx].keys[0]  # (H_kv, L, D_h)
@@ -120,7 +121,7 @@ def prune(
     compressor = model.compressor if compressor is None else compressor
     if stage_of(compressor) != "language_model" or not media.compressions:
         return None
-    return PrunedRow(model, text_ids, media, compressor)
+    return PrunedRow(model, text_ids, media, cast(PromptPruner, compressor))
 
 
 def _visual_positions(text_ids: list[list[int]], media: EncodedMedia) -> Int64[Tensor, " n"]:

@@ -69,7 +69,7 @@ class PrefixCache:
         num_before = len(query.positions) - len(query.text_ids[-1])
         cached = self._cached_ids
         num_cached = num_before + len(cached)
-        if any(layer.get_seq_length() != num_cached for layer in self._cache.layers):
+        if any(self._cache.get_seq_length(i) != num_cached for i in range(len(self._cache.layers))):
             # Nothing is there yet, or a step that failed left the layers uneven.
             self._cache = self._empty()
             return self._model.embed([*query.text_ids[:-1], ids], query.media.visuals)

@@ -13,8 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
-from lmms_eval.api.model import lmms
+from lmms_eval.api.instance import (  # pyright: ignore[reportMissingImports]
+    GenerationResult,
+    Instance,
+    TokenCounts,
+)
+from lmms_eval.api.model import lmms  # pyright: ignore[reportMissingImports]
 from PIL.Image import Image
 from tqdm import tqdm
 

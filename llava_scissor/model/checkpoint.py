@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HTTPError  # of the HTTP library that it uses, which depends on its version
+from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage]  # whichever its version uses
 from torch import nn
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, Qwen2Tokenizer
 
@@ -89,7 +89,9 @@ def load_model(
     attention = choose_attention(attn_implementation, target, weight_dtype)
     model = build_empty(geometry, tokenizer, weights, compressor, attention)
     _check(model, weights)
-    placed = {"": str(target)} if device_map is None else plan_device_map(model, weight_dtype, max_memory)
+    placed: DeviceMap = (
+        {"": str(target)} if device_map is None else plan_device_map(model, weight_dtype, max_memory)
+    )
     quantiser = LinearQuantiser(model, quantization, weight_dtype) if quantization else None
     _fill(model, weights, placed, weight_dtype, quantiser)
     if device_map is not None:
@@ -262,7 +264,7 @@ def _fill(
     model.load_state_dict(state, strict=False, assign=True)
     compute_tables(model)
     if weights.is_head_tied:
-        model.language_model.lm_head.weight = model.language_model.get_input_embeddings().weight
+        model.language_model.lm_head.weight = model.language_model.model.embed_tokens.weight
     is_empty = {
         name for name, tensor in [*model.named_parameters(), *model.named_buffers()] if tensor.is_meta
     }

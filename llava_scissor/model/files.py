@@ -36,8 +36,8 @@ class StoredWeight:
     @property
     def num_bytes(self) -> int:
         """Size in the file."""
-        bits = int(re.search(r"\d+", self.dtype)[0]) if self.dtype != "BOOL" else 8
-        return math.prod(self.shape) * bits // 8
+        bits = re.search(r"\d+", self.dtype)
+        return math.prod(self.shape) * (int(bits[0]) if bits else 8) // 8  # BOOL has no number
 
 
 def read_json(path: Path) -> dict[str, Any]:

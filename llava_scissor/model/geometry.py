@@ -10,6 +10,7 @@ from typing import Literal
 from transformers import Qwen2Config, SiglipVisionConfig
 
 Layout = Literal["original", "huggingface"]
+Merge = Literal["flat", "spatial", "spatial_unpad"]
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ class Geometry:
     pool_stride: int = 2
     default_num_frames: int = 32
     image_views: Literal["square", "pad", "anyres"] = "anyres"
-    image_merge: Literal["flat", "spatial", "spatial_unpad"] = "spatial_unpad"
-    image_grids: tuple[tuple[int, int], ...] = tuple(product(range(1, 7), repeat=2))
+    image_merge: Merge = "spatial_unpad"
+    image_grids: tuple[tuple[int, int], ...] = tuple(product(range(1, 7), range(1, 7)))
     max_tiles: int | None = 9
     image_problem: str = ""
     image_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
@@ -83,17 +84,30 @@ class Geometry:
     @property
     def image_size(self) -> int:
         """Height and width of a frame in pixels."""
+        assert isinstance(self.vision.image_size, int)  # transformers knows towers for oblong frames, too
         return self.vision.image_size
+
+    @property
+    def patch_size(self) -> int:
+        """Height and width of a patch in pixels."""
+        assert isinstance(self.vision.patch_size, int)
+        return self.vision.patch_size
 
     @property
     def patches_per_side(self) -> int:
         """Patches along a frame's height and width; pixels that fill no patch are ignored."""
-        return self.vision.image_size // self.vision.patch_size
+        return self.image_size // self.patch_size
 
     @property
     def tokens_per_frame(self) -> int:
         """Visual tokens of one frame after pooling, P."""
         return math.ceil(self.patches_per_side / self.pool_stride) ** 2
+
+    @property
+    def num_key_value_heads(self) -> int:
+        """Heads of the keys and values in the language model; several heads of queries share each."""
+        assert self.language.num_key_value_heads is not None  # transformers fills it in
+        return self.language.num_key_value_heads
 
     @property
     def context_length(self) -> int:

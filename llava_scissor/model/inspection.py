@@ -148,8 +148,8 @@ def _describe_geometry(report: CheckpointReport, geometry: Geometry) -> None:
     vision, language = geometry.vision, geometry.language
     report.kind, report.layout = "LLaVA-OneVision", geometry.layout
     report.vision = {
-        "image_size_px": vision.image_size,
-        "patch_size_px": vision.patch_size,
+        "image_size_px": geometry.image_size,
+        "patch_size_px": geometry.patch_size,
         "patches_per_side": geometry.patches_per_side,
         "num_blocks": vision.num_hidden_layers,
         "width": vision.hidden_size,
@@ -158,7 +158,7 @@ def _describe_geometry(report: CheckpointReport, geometry: Geometry) -> None:
         "num_layers": language.num_hidden_layers,
         "width": language.hidden_size,
         "num_heads": language.num_attention_heads,
-        "num_key_value_heads": language.num_key_value_heads,
+        "num_key_value_heads": geometry.num_key_value_heads,
         "vocabulary": language.vocab_size,
         "context_length": geometry.context_length,
     }
@@ -172,7 +172,7 @@ def _describe_geometry(report: CheckpointReport, geometry: Geometry) -> None:
     report.generation = asdict(geometry.generation) | {"stop_ids": list(geometry.generation.stop_ids)}
     head_size = getattr(language, "head_dim", None) or language.hidden_size // language.num_attention_heads
     report.cache_bytes_per_token = (
-        2 * 2 * language.num_hidden_layers * language.num_key_value_heads * head_size
+        2 * 2 * language.num_hidden_layers * geometry.num_key_value_heads * head_size
     )
 
 

@@ -14,7 +14,7 @@ from transformers import LlavaOnevisionConfig, PreTrainedConfig, Qwen2Config, Si
 
 from llava_scissor.errors import CheckpointError
 from llava_scissor.model.files import read_json
-from llava_scissor.model.geometry import GenerationDefaults, Geometry, Layout
+from llava_scissor.model.geometry import GenerationDefaults, Geometry, Layout, Merge
 
 Values = dict[str, Any]
 Allowed = dict[str, tuple[object, ...]]
@@ -125,7 +125,7 @@ def _read_original(config: Values, directory: Path) -> Geometry:
     )
 
 
-def _read_images(layout: Layout, mode: object, grids: object, tile_size: int) -> Values:
+def _read_images(layout: Layout, mode: object, grids: Any, tile_size: int) -> Values:
     """Read how images are shown. What is not supported is no error: the checkpoint still works for videos.
 
     Args:
@@ -154,7 +154,7 @@ def _read_images(layout: Layout, mode: object, grids: object, tile_size: int) ->
     return {"image_grids": rows_and_columns, "max_tiles": int(capped[1]) if capped else None}
 
 
-def _read_grids(grids: object, tile_size: int) -> tuple[tuple[int, int], ...]:
+def _read_grids(grids: Any, tile_size: int) -> tuple[tuple[int, int], ...]:
     """Return numbers of tiles in the order of the checkpoint. Of equally good grids, the first is chosen."""
     if isinstance(grids, str):
         bounds = re.fullmatch(r"\((\d{1,2})x(\d{1,2})\),\.\.\.,\((\d{1,2})x(\d{1,2})\)", grids)
@@ -181,7 +181,7 @@ def _has_newline(config: Values) -> bool:
     return merge == "spatial_unpad" and config.get("mm_newline_position") != "no_token"
 
 
-def _read_merge(config: Values) -> str:
+def _read_merge(config: Values) -> Merge:
     """Return how visual tokens are put together; `mm_newline_position` is only about videos."""
     is_compressing_fork = str(config.get("mm_use_zip")).lower() == "true"
     return "flat" if is_compressing_fork else config.get("mm_patch_merge_type") or "flat"
@@ -197,7 +197,10 @@ def _read_huggingface(config: Values, directory: Path) -> Geometry:
     # Keys that a nested config leaves out have transformers' own defaults, as they had when it was saved.
     parsed = LlavaOnevisionConfig.from_dict(config)
     vision, language = parsed.vision_config, parsed.text_config
+    assert isinstance(vision, SiglipVisionConfig)
+    assert isinstance(language, Qwen2Config)
     _check_sizes(vision, _VISION_SIZES)
+    assert isinstance(vision.image_size, int)
     _check_language(language)
     num_blocks = _selected_block(parsed.vision_feature_layer, vision.num_hidden_layers)
     num_unused_blocks = vision.num_hidden_layers - num_blocks

@@ -51,6 +51,8 @@ class OneVision(nn.Module):
         compressor: for requests without a compressor of their own. Only `compress` calls it.
     """
 
+    image_newline: nn.Parameter | None
+
     def __init__(
         self,
         geometry: Geometry,
@@ -65,7 +67,7 @@ class OneVision(nn.Module):
         self.vision_tower = SiglipVisionModel(vision)
         # Upstream uses the last block's output. Some transformers releases put the norm into the last hidden
         # state; without a norm there is only one output to return.
-        self.vision_tower.post_layernorm = nn.Identity()
+        self.vision_tower.register_module("post_layernorm", nn.Identity())
         self.projector = Projector(vision.hidden_size, width)
         newline = nn.Parameter(torch.randn(width) * width**-0.5) if geometry.has_newline else None
         self.register_parameter("image_newline", newline)
@@ -78,12 +80,12 @@ class OneVision(nn.Module):
     @property
     def device(self) -> torch.device:
         """Device of the projector, on which visual tokens are made and compressed."""
-        return self.projector[0].weight.device
+        return next(self.projector.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
         """Number format of the weights and of the visual tokens."""
-        return self.projector[0].weight.dtype
+        return next(self.projector.parameters()).dtype
 
     def encode_video(self, pixel_values: Float[Tensor, "f c h w"]) -> Float[Tensor, "f p d"]:
         """Turn preprocessed frames into visual tokens: vision tower, projector, pooling.
@@ -184,6 +186,7 @@ class OneVision(nn.Module):
         """Return the visual block of a video: its kept tokens, and the newline if the checkpoint has one."""
         if not self.geometry.use_newline:
             return tokens
+        assert self.image_newline is not None
         return torch.cat([tokens, self.image_newline[None].to(tokens)])  # (K+1, D)
 
     def block_positions(self, result: CompressionResult) -> Int64[Tensor, " _"]:
@@ -277,5 +280,5 @@ class OneVision(nn.Module):
             yield self.projector(patches)  # (F, s*s, D)
 
     def _embed_text(self, ids: list[int]) -> Float[Tensor, "t d"]:
-        embedding = self.language_model.get_input_embeddings()
+        embedding = self.language_model.model.embed_tokens
         return embedding(torch.tensor(ids, dtype=torch.long, device=embedding.weight.device))

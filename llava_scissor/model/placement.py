@@ -7,7 +7,7 @@ import platform
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import dispatch_model, infer_auto_device_map
@@ -124,7 +124,7 @@ def plan_device_map(model: OneVision, dtype: torch.dtype, max_memory: MaxMemory 
     if max_memory is None:
         limits = {name: int(_SHARE_OF_GPU * free) if name != "cpu" else free for name, free in limits.items()}
         limits = get_balanced_memory(model, limits, **sizes)
-    device_map = infer_auto_device_map(model, limits, clean_result=False, **sizes)
+    device_map = cast(DeviceMap, infer_auto_device_map(model, limits, clean_result=False, **sizes))
     first = [name for name, _ in model.named_parameters() if not name.startswith(_LANGUAGE_MODEL)]
     main, *others = {locate(name, device_map) for name in first}
     needs_more = others or main == DISK or locate(EMBEDDING, device_map) in {DISK, "cpu"} - {main}
@@ -156,12 +156,12 @@ def spread(
     """
     if len(set(device_map.values())) == 1:
         return
-    inner = {
+    inner: dict[str, int | str | torch.device] = {
         name.removeprefix(_LANGUAGE_MODEL).removeprefix("language_model"): device
         for name, device in device_map.items()
         if name.startswith("language_model")
     }
-    index = {
+    index: dict[str, Any] = {
         name.removeprefix(_LANGUAGE_MODEL): {
             "safetensors_file": str(weight.file),
             "weight_name": weight.name,
@@ -170,7 +170,7 @@ def spread(
         for name, weight in weights.items()
         if locate(name, device_map) == DISK
     }
-    main = locate("projector", device_map)
+    main: Any = locate("projector", device_map)
     dispatch_model(model.language_model, inner, main, offload_index=index or None, force_hooks=True)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from transformers import BitsAndBytesConfig
-from transformers.quantizers import AutoHfQuantizer
+from transformers.quantizers.auto import AutoHfQuantizer
 
 from llava_scissor.errors import InputError, MissingDependencyError
 from llava_scissor.model.onevision import OneVision

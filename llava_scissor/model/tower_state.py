@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import SiglipVisionModel
 
 from llava_scissor.compression.protocol import Needs, TowerState
@@ -37,7 +37,7 @@ def watch_last_block(tower: SiglipVisionModel, needs: Needs) -> Iterator[list[To
 
     reader = threading.get_ident()
 
-    def read(block: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any] | None = None) -> None:
+    def read(block: Any, arguments: tuple[Any, ...], keywords: dict[str, Any] | None = None) -> None:
         # torch may call a hook that is just being added or removed without keywords, but only in other threads.
         if keywords is None or threading.get_ident() != reader:
             return
@@ -49,7 +49,9 @@ def watch_last_block(tower: SiglipVisionModel, needs: Needs) -> Iterator[list[To
         mean_keys = keys.mean(2, dtype=torch.float32)
         seen.append(TowerState(received if needs.attention else None, mean_keys if needs.keys else None))
 
-    handle = tower.encoder.layers[-1].self_attn.register_forward_pre_hook(read, with_kwargs=True)
+    handle = (
+        tower.encoder.layers[-1].get_submodule("self_attn").register_forward_pre_hook(read, with_kwargs=True)
+    )
     try:
         yield seen
     finally:

@@ -140,7 +140,7 @@ def full_flops(geometry: Geometry, work: Workload) -> FullFlops:
     num_kept = budget(work.retention_ratio, num_input)
     block = 4 * vision.hidden_size**2 + 2 * vision.hidden_size * vision.intermediate_size
     block_total = patches * block + 2 * patches**2 * vision.hidden_size
-    embedding = 3 * vision.patch_size**2 * vision.hidden_size * patches
+    embedding = 3 * geometry.patch_size**2 * vision.hidden_size * patches
     projector = vision.hidden_size * language.hidden_size + language.hidden_size**2
 
     weights = _language_weights(geometry)
@@ -179,7 +179,7 @@ def count_row(geometry: Geometry, work: Workload) -> dict[str, float | int | str
 def _language_weights(geometry: Geometry) -> int:
     """Return the weights that every token is multiplied with."""
     language = geometry.language
-    key_width = language.hidden_size // language.num_attention_heads * language.num_key_value_heads
+    key_width = language.hidden_size // language.num_attention_heads * geometry.num_key_value_heads
     attention = 2 * language.hidden_size**2 + 2 * language.hidden_size * key_width
     return language.num_hidden_layers * (attention + 3 * language.hidden_size * language.intermediate_size)
 

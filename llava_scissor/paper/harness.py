@@ -16,7 +16,7 @@ from llava_scissor.errors import ConfigError, InputError
 from llava_scissor.paper.reproduction import Experiment, Run, compare, find_missing, load_experiment
 from llava_scissor.results.store import check_settings
 
-EXPERIMENTS = Path(str(files(__package__) / "experiments"))
+EXPERIMENTS = Path(str(files("llava_scissor.paper") / "experiments"))
 
 
 @dataclass(frozen=True)

@@ -254,4 +254,5 @@ def _read_strata(column: Column, ours: Samples, theirs: Samples, said: tuple[flo
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    return None if None in values else fmean(values)
+    known = [value for value in values if value is not None]
+    return fmean(known) if len(known) == len(values) else None

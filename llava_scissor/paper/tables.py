@@ -58,7 +58,7 @@ class PaperTable:
 
     def doubts(self, row: Row) -> str:
         """Return what is doubtful about a row, or an empty text."""
-        return _DOUBTFUL.get((self.number, row.get("method"), row.get("retention")), "")
+        return _DOUBTFUL.get((self.number, row.get("method", ""), row.get("retention", 0)), "")
 
 
 def table_numbers() -> tuple[str, ...]:
@@ -160,4 +160,4 @@ def _implied_spatial(printed: float, language: float, num_kept: int, num_input: 
 
 @cache
 def _read() -> dict[str, Any]:
-    return yaml.safe_load((files(__package__) / "tables.yaml").read_text(encoding="utf-8"))
+    return yaml.safe_load((files("llava_scissor.paper") / "tables.yaml").read_text(encoding="utf-8"))

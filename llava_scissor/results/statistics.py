@@ -100,7 +100,7 @@ def estimate_ratio(strata: Sequence[Stratum]) -> Estimate:
         place = {clip: i for i, clip in enumerate(dict.fromkeys(stratum.clips))}
         sums = np.zeros((len(place), 3))
         rows = [place[clip] for clip in stratum.clips]
-        np.add.at(sums, rows, np.transpose([stratum.scores, stratum.reference, np.ones(len(rows))]))
+        np.add.at(sums, rows, np.column_stack([stratum.scores, stratum.reference, np.ones(len(rows))]))
         draws = rng.multinomial(len(place), np.full(len(place), 1 / len(place)), size=_NUM_DRAWS)
         drawn = np.vstack([np.ones(len(place)), draws]) @ sums
         totals += stratum.weight * drawn[:, :2] / drawn[:, 2:]

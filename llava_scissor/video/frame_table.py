@@ -38,15 +38,17 @@ class FrameTable:
         self._packets = packets
         self._keyframes = [number for number, packet in enumerate(packets) if packet.is_keyframe]
         self.num_packets = len(packets)
-        times = {packet.pts: number for number, packet in enumerate(packets) if packet.is_shown}
-        is_dated = None not in times and len(times) == sum(packet.is_shown for packet in packets)
+        times = {p.pts: number for number, p in enumerate(packets) if p.is_shown and p.pts is not None}
+        is_dated = len(times) == sum(packet.is_shown for packet in packets)
         self.ticks = sorted(times) if is_dated else None
         self._packet_of = [times[pts] for pts in self.ticks or ()]
         self._index_of = {pts: index for index, pts in enumerate(self.ticks or ())}
 
     def index_of(self, pts: int | None, count: int) -> int | None:
         """Return the number of a decoded frame: from its time, or else from how many came out before it."""
-        return count if self.ticks is None else self._index_of.get(pts)
+        if self.ticks is None:
+            return count
+        return None if pts is None else self._index_of.get(pts)
 
     @property
     def has_closed_groups(self) -> bool:
@@ -72,7 +74,8 @@ class FrameTable:
     def _start(self, last: int, run_up: int) -> int:
         key = bisect_right(self._keyframes, last) - 1
         # A frame stored after a key frame but shown before it also needs the group before (open GOP).
-        while key > 0 and (self._packets[self._keyframes[key]].pts or 0) > self._packets[last].pts:
+        shown = self._packets[last].pts or 0
+        while key > 0 and (self._packets[self._keyframes[key]].pts or 0) > shown:
             key -= 1
         key -= run_up
         return self._keyframes[key] if key >= 0 else 0

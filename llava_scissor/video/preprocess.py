@@ -91,5 +91,7 @@ def _pillow_starts_vertically(height: int, width: int, image_size: int) -> bool:
     video the order makes up to 7 grey levels of difference.
     """
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width), np.uint8))
-    horizontally_first = noise.resize((image_size, height), _BICUBIC).resize((image_size,) * 2, _BICUBIC)
+    horizontally_first = noise.resize((image_size, height), _BICUBIC).resize(
+        (image_size, image_size), _BICUBIC
+    )
     return noise.resize((image_size, image_size), _BICUBIC) != horizontally_first

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 import av
 import numpy as np
 from av.container import InputContainer
+from av.error import FFmpegError
 from av.stream import Disposition
 from av.video.stream import VideoStream
 from jaxtyping import Bool, UInt8
@@ -65,6 +66,7 @@ class PyavReader:
         if ticks is None:
             self.timestamps_s = [index / (rate or _DEFAULT_RATE) for index in range(self.num_source_frames)]
         else:
+            assert time_base is not None  # the unit of the times
             self.timestamps_s = [float((pts - ticks[0]) * time_base) for pts in ticks]
         span_s = self.timestamps_s[-1]
         self.fps = (self.num_source_frames - 1) / span_s if span_s else rate
@@ -94,7 +96,7 @@ class PyavReader:
                 stream.thread_type = "AUTO"
             for count, frame in enumerate(self._decode_packets(container, stream, is_needed)):
                 index = self._table.index_of(frame.pts, count)
-                if index in wanted:
+                if index is not None and index in wanted:
                     yield index, self._picture(frame)
 
     def _count_by_decoding(self) -> int:
@@ -121,7 +123,7 @@ class PyavReader:
     def _send(self, stream: VideoStream, packet: av.Packet | None) -> list[av.VideoFrame]:
         try:
             return stream.codec_context.decode(packet)
-        except av.FFmpegError as error:  # the next packet may be fine; what is missing in the end is reported
+        except FFmpegError as error:  # the next packet may be fine; what is missing in the end is reported
             _LOGGER.debug("%s: a packet cannot be decoded: %s", self._source.name, error)
             return []
 
@@ -132,7 +134,7 @@ class PyavReader:
                     yield packet
         except IndexError:  # how PyAV ends a file in which a second stream begins midway
             return
-        except av.FFmpegError as error:
+        except FFmpegError as error:
             _LOGGER.warning("%s: reading stopped before the end of the file: %s", self._source.name, error)
 
     @contextmanager
@@ -142,11 +144,12 @@ class PyavReader:
         try:
             with av.open(
                 self._source.target(),
+                mode="r",
                 metadata_errors="replace",
                 container_options={"protocol_whitelist": allowed},
             ) as container:
                 yield container, _video_stream(container, self._source)
-        except av.FFmpegError as error:
+        except FFmpegError as error:
             raise VideoError(
                 f"{self._source} cannot be read as a video: {error.strerror}. Give a complete video file, "
                 "such as MP4, MKV, WebM, AVI or GIF; an MP4 cut off before its index (moov) is not complete."
@@ -163,7 +166,8 @@ def _video_stream(container: InputContainer, source: VideoSource) -> VideoStream
     if container.format.name == "image2" or container.format.name.endswith("_pipe"):
         raise VideoError(f"{source} is a still picture, not a video. Give a video file.")
     stream = container.streams.best("video")
-    if stream is None or container.format.name == "tty" or stream.disposition & Disposition.attached_pic:
+    is_text = container.format.name == "tty"
+    if not isinstance(stream, VideoStream) or is_text or stream.disposition & Disposition.attached_pic:
         types = ", ".join(other.type for other in container.streams) or "none"
         raise VideoError(
             f"{source} holds no moving pictures (streams: {types}). Give a file with a video stream."
@@ -177,8 +181,8 @@ def _list_packets(
     container: InputContainer, demuxed: Iterator[av.Packet], stream: VideoStream
 ) -> list[Packet]:
     packets = [Packet(packet.pts, packet.is_keyframe, not packet.is_discard) for packet in demuxed]
-    times = [packet.pts for packet in packets]
-    is_in_file_order = None not in times and times == sorted(times)
+    times = [packet.pts for packet in packets if packet.pts is not None]
+    is_in_file_order = len(times) == len(packets) and times == sorted(times)
     # AVI stores no presentation times: FFmpeg counts packets, which is wrong where the codec reorders frames.
     if container.format.name == "avi" and stream.codec_context.has_b_frames and is_in_file_order:
         return [packet._replace(pts=None) for packet in packets]

@@ -37,7 +37,7 @@ class FrameReader(Protocol):
 
     num_source_frames: int
     fps: float | None
-    timestamps_s: Sequence[float]  # one for each source frame, the first is 0
+    timestamps_s: list[float]  # one for each source frame, the first is 0
 
     def decode(self, indices: Sequence[int]) -> Iterator[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
         """Yield (index, upright RGB picture) once for each of the ascending indices that can be decoded."""

@@ -11,6 +11,8 @@ from llava_scissor.config import GenerationConfig, ScissorConfig, VideoConfig
 from llava_scissor.demo.vocabulary import build_tokenizer
 from llava_scissor.generation import ask
 from llava_scissor.model import load_model
+from llava_scissor.results.answers import ANSWER_TASK
+from llava_scissor.results.store import ResultStore
 from llava_scissor.suites.suite import Suite, run_suite
 from tests.demo.test_export import FILES
 
@@ -37,7 +39,8 @@ def test_its_layout_and_sizes(shipped) -> None:
 def test_held_out_clips_are_answered(shipped, tmp_path) -> None:
     """A floor below what docs/evaluation.md reports, for clips that no report is about."""
     clips = Suite("unreported", 50_000, 24)
-    answers = run_suite(shipped, {("none", 1.0): Identity()}, clips, tmp_path / "answers.jsonl")
+    store = ResultStore(tmp_path, {"suite": clips.name}, ANSWER_TASK)
+    answers = run_suite(shipped, {("none", 1.0): Identity()}, clips, store)
     assert len(answers) > 24 * 5
     wrong = [a for a in answers if not a.is_right]
     assert len(wrong) <= 0.07 * len(answers), wrong

@@ -20,7 +20,7 @@ QUESTIONS = (
 
 
 def spoken(text: str, num_kept: int) -> SimpleNamespace:
-    return SimpleNamespace(text=text, compression=SimpleNamespace(num_input=512, num_kept=num_kept))
+    return SimpleNamespace(text=text, compressions=[SimpleNamespace(num_input=512, num_kept=num_kept)])
 
 
 def test_the_table(monkeypatch) -> None:
