@@ -30,7 +30,7 @@ from llava_scissor.bench.plain_steps import (
 )
 from llava_scissor.bench.recordings import Recording, read_recording
 from llava_scissor.compression import CompressionResult, compress
-from llava_scissor.compression.similarity import directions
+from llava_scissor.compression.engines.tiled.similarity import directions
 from llava_scissor.config import ScissorConfig
 from llava_scissor.errors import InputError
 from llava_scissor.model.placement import describe_machine

@@ -6,9 +6,6 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
-from llava_scissor.compression import precision
-from llava_scissor.compression.indexing import PatchedRows, count_labels
-
 ROWS_EACH = 2**9
 """Tokens converted to float32 at a time."""
 
@@ -16,8 +13,15 @@ PIECE = 2**6
 """Tokens that a GPU adds one after the other."""
 
 
+def count_labels(labels: Int64[Tensor, " n"], size: int) -> Int64[Tensor, " k"]:
+    """Count how often each of the labels 0..size-1 occurs; the host does not wait."""
+    if labels.device.type == "cpu":
+        return torch.bincount(labels, minlength=size)
+    return labels.new_zeros(size).scatter_add_(0, labels, torch.ones_like(labels))
+
+
 def sum_by_label(
-    tokens: Float[Tensor, "n d"] | PatchedRows, labels: Int64[Tensor, " n"], count: int
+    tokens: Float[Tensor, "n d"], labels: Int64[Tensor, " n"], count: int
 ) -> tuple[Float32[Tensor, "k d"], Float32[Tensor, "k 1"]]:
     """Add up the tokens of each label in float32, the same way every time on every device.
 
@@ -30,7 +34,7 @@ def sum_by_label(
         Sums (K, D) and numbers of tokens (K, 1).
     """
     num_members = count_labels(labels, count)
-    if precision.on_cpu(labels.device):
+    if labels.device.type == "cpu":
         total = torch.zeros(count, tokens.shape[1])
         scratch = torch.empty(min(ROWS_EACH, len(labels)), tokens.shape[1])
         for first in range(0, len(labels), ROWS_EACH):
@@ -45,7 +49,7 @@ def sum_by_label(
 
 
 def _sum_segments(tokens: Float32[Tensor, "n d"], num_members: Int64[Tensor, " k"]) -> Float32[Tensor, "k d"]:
-    """Add up so-many successive tokens each on a GPU, in one order, which `index_add_` does not keep there.
+    """Add up segments of successive tokens on a GPU in one order, which `index_add_` does not keep there.
 
     A GPU adds a segment one token after the other: long ones are cut into pieces, whose sums are added.
     """
@@ -60,7 +64,7 @@ def _sum_segments(tokens: Float32[Tensor, "n d"], num_members: Int64[Tensor, " k
 
 
 def mean_by_label(
-    tokens: Float[Tensor, "n d"] | PatchedRows, labels: Int64[Tensor, " n"], count: int
+    tokens: Float[Tensor, "n d"], labels: Int64[Tensor, " n"], count: int
 ) -> Float32[Tensor, "k d"]:
     """Return the representative of each component: the mean of its tokens, 0 of none."""
     total, num_members = sum_by_label(tokens, labels, count)
@@ -81,3 +85,14 @@ def merge(
     """
     total, num_members = sum_by_label(tokens, assignment, representatives.shape[0])
     return total.add_(representatives).div_(num_members + 1)
+
+
+def scaled(tokens: Float[Tensor, "f p d"], shift: int) -> Float[Tensor, "n d"]:
+    """Return all tokens as one list, multiplied by 2^-shift, which rounds nothing."""
+    flat = tokens.flatten(0, 1)
+    return flat.double().mul_(2.0**-shift).float() if shift else flat
+
+
+def unscaled(tokens: Float32[Tensor, "k d"], shift: int, dtype: torch.dtype) -> Float[Tensor, "k d"]:
+    """Return scaled tokens in their own scale, in a number format."""
+    return (tokens.double().mul_(2.0**shift) if shift else tokens).to(dtype)

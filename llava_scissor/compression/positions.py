@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from llava_scissor.compression.indexing import count_labels
+from llava_scissor.compression.merging import count_labels
 from llava_scissor.compression.protocol import (
     CompressionResult,
     Compressor,

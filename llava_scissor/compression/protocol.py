@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from llava_scissor.compression.indexing import count_labels
+from llava_scissor.compression.merging import count_labels
 from llava_scissor.config import NoCompressionConfig
 from llava_scissor.errors import InputError
 
@@ -28,7 +28,9 @@ class CompressionResult:
         frame_span: first and last frame of each component (K, 2).
         num_input: N.
         num_spatial: tokens after the spatial step; N for methods that have none.
-        tau: effective similarity threshold; None for methods that have none.
+        tau: similarity threshold, of the temporal step where the steps have their own; None for methods that have
+            none.
+        tau_spatial: threshold of the spatial step; None for methods that have none.
         positions: place of each kept token in the prompt, counted in 0..N-1 from the first visual token,
             ascending; what follows the video stands where it would with all N tokens (K,). None: the kept tokens
             stand one after the other, and what follows them, too.
@@ -42,6 +44,7 @@ class CompressionResult:
     num_input: int
     num_spatial: int
     tau: float | None
+    tau_spatial: float | None = None
     positions: Int64[Tensor, " k"] | None = None
 
     @property
@@ -176,6 +179,8 @@ def compress_with(
 class Identity:
     """The compressor that keeps every token as it is."""
 
+    settings = NoCompressionConfig
+
     def __init__(self, config: NoCompressionConfig | None = None) -> None:
         """Take settings, of which none has an effect on the tokens."""
 
@@ -221,6 +226,7 @@ def summarize(
     assignment: Int64[Tensor, " n"],
     num_spatial: int | None = None,
     tau: float | None = None,
+    tau_spatial: float | None = None,
 ) -> CompressionResult:
     """Build a result, deriving sizes and frame spans from the components; of the inputs, only the shape counts."""
     num_frames, tokens_per_frame, _ = inputs.shape
@@ -241,4 +247,5 @@ def summarize(
         num_input=num_input,
         num_spatial=num_input if num_spatial is None else num_spatial,
         tau=tau,
+        tau_spatial=tau_spatial,
     )

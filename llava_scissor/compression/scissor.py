@@ -8,13 +8,12 @@ from dataclasses import replace
 from jaxtyping import Float
 from torch import Tensor
 
-from llava_scissor.compression.assignment import assign_to_nearest
+from llava_scissor.compression.budget import meet_budget
 from llava_scissor.compression.configured import Configured
-from llava_scissor.compression.merging import mean_by_label, merge
-from llava_scissor.compression.operating_point import meet_budget
+from llava_scissor.compression.engines import Components
+from llava_scissor.compression.merging import mean_by_label, merge, unscaled
 from llava_scissor.compression.positions import numbers_in_order, with_positions
 from llava_scissor.compression.protocol import CompressionResult, Identity, check_tokens, summarize
-from llava_scissor.compression.similarity import directions
 from llava_scissor.compression.steps import TwoSteps, Video
 from llava_scissor.config import ScissorConfig
 from llava_scissor.config.visual_budget import budget
@@ -23,8 +22,8 @@ from llava_scissor.config.visual_budget import budget
 def compress(tokens: Float[Tensor, "f p d"], config: ScissorConfig | None = None) -> CompressionResult:
     """Replace the visual tokens of a video by one token for each semantic connected component.
 
-    1. Spatial step: inside every frame, tokens linked by cosine similarity > tau become one representative.
-    2. Temporal step: the representatives of all frames are linked and averaged in the same way.
+    1. Spatial step: inside every frame, tokens connected by cosine similarity > tau become one representative.
+    2. Temporal step: the representatives of all frames are connected and averaged in the same way.
     3. Merge: every original token joins the representative it is most similar to.
 
     Args:
@@ -39,15 +38,21 @@ def compress(tokens: Float[Tensor, "f p d"], config: ScissorConfig | None = None
     Raises:
         InputError: tokens of another shape, or with NaN or infinity.
 
-    Cost: F * P^2 * D + K_s^2 * D / 2 + F * P * K * D multiply-adds; memory for blocks of similarities. A retention
-    ratio repeats the temporal step once or twice to find its tau.
+    Cost: F * P^2 * D + K_s^2 * D / 2 + F * P * K * D multiply-adds; memory for blocks of similarities.
 
     Reference: LLaVA-Scissor (arXiv 2506.21862), section 3.
     """
     config = config or ScissorConfig()
     check_tokens(tokens)
-    video = _video(tokens, config)
-    return _keeps_all(video) or _merge(video, _steps(video))
+    video = Video.of(tokens, config)
+    if config.retention_ratio is None:
+        assert config.effective_tau is not None
+        steps = video.two_steps(config.effective_tau)
+    elif config.tau is None and budget(config.retention_ratio, video.num_tokens) == video.num_tokens:
+        return _everything(tokens, config)
+    else:
+        steps = meet_budget(video, budget(config.retention_ratio, video.num_tokens), config.tau)
+    return _merge(video, steps, config.positions)
 
 
 def compress_batch(
@@ -65,42 +70,25 @@ def compress_batch(
     return [compress(tokens, config) for tokens in videos]
 
 
-def _video(tokens: Tensor, config: ScissorConfig) -> Video:
-    return Video(tokens, directions(tokens), config)
+def _everything(tokens: Tensor, config: ScissorConfig) -> CompressionResult:
+    everything = replace(Identity()(tokens), tau=1.0, tau_spatial=1.0)
+    return with_positions(everything) if config.positions == "original" else everything
 
 
-def _keeps_all(video: Video) -> CompressionResult | None:
-    """Return the video as it is if that is what the budget asks for."""
-    ratio, tau = video.config.retention_ratio, video.config.tau
-    if ratio is None or tau is not None or budget(ratio, video.num_tokens) < video.num_tokens:
-        return None
-    everything = replace(Identity()(video.tokens), tau=1.0)
-    return with_positions(everything) if video.config.positions == "original" else everything
-
-
-def _steps(video: Video) -> TwoSteps:
-    """Run the two steps at the operating point."""
-    ratio, tau = video.config.retention_ratio, video.config.effective_tau
-    if ratio is not None:
-        return meet_budget(video, budget(ratio, video.num_tokens), tau)
-    assert tau is not None
-    return video.two_steps(tau)
-
-
-def _merge(video: Video, steps: TwoSteps) -> CompressionResult:
+def _merge(video: Video, steps: TwoSteps, positions: str) -> CompressionResult:
     """Merge the original tokens into the representatives of the temporal step."""
-    of_spatial, count = steps.temporal.labels, steps.temporal.count
-    component = of_spatial[steps.spatial.components.labels]
-    keeps_places = video.config.positions == "original"
-    if keeps_places:
-        number = numbers_in_order(component, count)
-        of_spatial, component = number[of_spatial], number[component]
-    representatives = mean_by_label(steps.spatial.representatives, of_spatial, count)
-    unit, block_size = directions(representatives), video.config.block_size
-    assignment = assign_to_nearest(video.directions.flatten(), unit, component, block_size)
-    merged = video.unscale(merge(video.scaled, assignment, representatives))
-    result = summarize(video.tokens, merged, component, assignment, steps.spatial.components.count, steps.tau)
-    return with_positions(result) if keeps_places else result
+    spatial, temporal = steps.spatial.components, steps.temporal
+    if positions == "original":
+        number = numbers_in_order(temporal.labels[spatial.labels], temporal.count)
+        temporal = Components(number[temporal.labels], temporal.count)
+    representatives = mean_by_label(steps.spatial.means, temporal.labels, temporal.count)
+    component = temporal.labels[spatial.labels]
+    assignment = video.engine.nearest(video.frames, representatives, component)
+    tokens = merge(video.scaled, assignment, representatives)
+    tokens = unscaled(tokens, video.frames.shift, video.tokens.dtype)
+    taus = steps.tau, steps.spatial.tau
+    result = summarize(video.tokens, tokens, component, assignment, spatial.count, *taus)
+    return with_positions(result) if positions == "original" else result
 
 
 class Scissor(Configured[ScissorConfig]):

@@ -8,14 +8,11 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from llava_scissor.compression.components import Components, order_components
-from llava_scissor.compression.linkage import merge_strongest
+from llava_scissor.compression.engines import ENGINES, Components
 from llava_scissor.compression.merging import mean_by_label
 from llava_scissor.compression.positions import numbers_in_order, with_positions
 from llava_scissor.compression.protocol import CompressionResult, summarize
 from llava_scissor.compression.scissor import compress
-from llava_scissor.compression.similarity import directions
-from llava_scissor.compression.token_sets import TokenSets
 from llava_scissor.config import ScissorConfig
 from llava_scissor.errors import ConfigError, InputError
 
@@ -143,11 +140,18 @@ def _joined(before: CompressionResult, after: CompressionResult, tokens_per_fram
     """Put the results of two parts of a stream one after the other."""
     assert before.tau is not None
     assert after.tau is not None
+    assert before.tau_spatial is not None
+    assert after.tau_spatial is not None
     joined = _result(
         torch.cat([before.tokens, after.tokens]),
         torch.cat([before.component, after.component + before.num_kept]),
         torch.cat([before.assignment, after.assignment + before.num_kept]),
-        (tokens_per_frame, before.num_spatial + after.num_spatial, min(before.tau, after.tau)),
+        (
+            tokens_per_frame,
+            before.num_spatial + after.num_spatial,
+            min(before.tau, after.tau),
+            min(before.tau_spatial, after.tau_spatial),
+        ),
     )
     return joined if after.positions is None else with_positions(joined)
 
@@ -156,26 +160,21 @@ def _merged(
     result: CompressionResult, count: int, tokens_per_frame: int, block_size: int | None
 ) -> CompressionResult:
     """Merge the most similar kept tokens until `count` are left; each weighs as many tokens as it stands for."""
-    unit = directions(result.tokens[None])
-    alone = torch.arange(result.num_kept, device=unit.device)
-    labels = merge_strongest(
-        TokenSets(unit, None, block_size, keeps_products=True),
-        alone,
-        result.num_kept - count,
-        tau=1.0,
-        depth=0.05,
-    )
-    found = order_components(labels, torch.zeros_like(labels))  # in the order of their first tokens
+    engine = ENGINES["tiled"](ScissorConfig(block_size=block_size))
+    vertices = engine.vertices(result.tokens[None])
+    found, _ = engine.single_linkage(
+        vertices, count, low=0.95, high=1.0
+    )  # in the order of their first tokens
     if result.positions is not None:
         number = numbers_in_order(found.labels[result.component], count)
         found = Components(number[found.labels], count)
     weight = torch.bincount(result.assignment, minlength=result.num_kept)[:, None] + 1.0
-    scale = 2.0 ** -(unit.shift + int(weight.max()).bit_length())
+    scale = 2.0 ** -(vertices.shift + int(weight.max()).bit_length())
     weighted = (result.tokens.double() * weight * scale).float()
     mean_weight = mean_by_label(weight.float(), found.labels, found.count)
     mean = mean_by_label(weighted, found.labels, found.count) / mean_weight
     tokens = (mean.double() / scale).to(result.tokens.dtype)
-    facts = (tokens_per_frame, result.num_spatial, result.tau)
+    facts = (tokens_per_frame, result.num_spatial, result.tau, result.tau_spatial)
     merged = _result(tokens, found.labels[result.component], found.labels[result.assignment], facts)
     return merged if result.positions is None else with_positions(merged)
 
@@ -184,9 +183,9 @@ def _result(
     tokens: Float[Tensor, "k d"],
     component: Int64[Tensor, " n"],
     assignment: Int64[Tensor, " n"],
-    facts: tuple[int, int, float | None],
+    facts: tuple[int, int, float | None, float | None],
 ) -> CompressionResult:
-    """Build a result from its parts and (tokens per frame, tokens after the spatial step, threshold)."""
-    tokens_per_frame, num_spatial, tau = facts
+    """Build a result from its parts and (tokens per frame, tokens after the spatial step, both thresholds)."""
+    tokens_per_frame, num_spatial, *taus = facts
     shape = (len(component) // tokens_per_frame, tokens_per_frame, 0)
-    return summarize(tokens.new_empty(shape), tokens, component, assignment, num_spatial, tau)
+    return summarize(tokens.new_empty(shape), tokens, component, assignment, num_spatial, *taus)

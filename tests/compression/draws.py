@@ -6,8 +6,12 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from llava_scissor.compression.similarity import directions
-from llava_scissor.compression.token_sets import TokenSets
+from llava_scissor.compression import ScissorConfig
+from llava_scissor.compression.engines import Components
+from llava_scissor.compression.engines.tiled.graph import SimilarityGraph
+from llava_scissor.compression.engines.tiled.similarity import directions
+from llava_scissor.compression.engines.tiled.tiles import TokenSets
+from llava_scissor.compression.steps import Video
 
 
 def constant(frames: int, size: int, width: int, draw: torch.Generator) -> Tensor:
@@ -82,6 +86,23 @@ def on_circle(angles) -> Tensor:
 def one_set(tokens: Tensor, sample: list[int] | None = None) -> TokenSets:
     """Tokens (n, D) as the only set."""
     return TokenSets(directions(tokens[None]), None if sample is None else torch.tensor([sorted(sample)]))
+
+
+def connected_components(sets: TokenSets, tau: float) -> Components:
+    """Components of the graphs with an edge wherever similarity > tau."""
+    return SimilarityGraph(sets, tau).components()
+
+
+def similarity(sets: TokenSets, u: Tensor, v: Tensor) -> Tensor:
+    """The defined similarity of some pairs of vertices."""
+    values, error = sets.similarity(u, v)
+    assert error == 0
+    return values
+
+
+def video_of(tokens: Tensor, **settings) -> Video:
+    """A video with some settings."""
+    return Video.of(tokens, ScissorConfig(**settings))
 
 
 def partition(labels: Tensor) -> set[frozenset[int]]:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from unittest.mock import Mock
-
 import networkx as nx
 import numpy as np
 import pytest
@@ -9,17 +7,13 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from llava_scissor.compression import components as engines
-from llava_scissor.compression.components import (
-    SimilarityGraph,
-    connected_components,
-    label_edges,
-    order_components,
-)
-from llava_scissor.compression.similarity import directions
-from llava_scissor.compression.token_sets import TokenSets
+from llava_scissor.compression.engines.tiled.graph import SimilarityGraph
+from llava_scissor.compression.engines.tiled.labels import label_edges, order_components
+from llava_scissor.compression.engines.tiled.similarity import directions
+from llava_scissor.compression.engines.tiled.tiles import TokenSets
 from tests.compression.draws import (
     ROUNDING,
+    connected_components,
     draw,
     gaussian,
     on_circle,
@@ -36,7 +30,7 @@ def count_neighbours(sets, tau):
     """Degrees along all edges, those that make no difference to any component included."""
     graph = SimilarityGraph(sets, tau)
     if graph._open:
-        graph._settle(*(torch.cat(ends) for ends in zip(*graph._open, strict=True)))
+        graph._settle(graph._take(graph._open))
     return graph._degree
 
 
@@ -198,68 +192,16 @@ def test_blocks_do_not_change_anything(entries, sample):
     assert torch.equal(count_neighbours(sets, 0.6), whole[1])
 
 
-def test_products_are_kept_only_for_those_who_look_again():
-    unit = directions(draw(gaussian, 3, 13, 3))
-    for keeps_products in (False, True):
-        sets = TokenSets(unit, keeps_products=keeps_products)
-        first = connected_components(sets, 0.6).labels
-        assert bool(sets._kept) == keeps_products
-        assert torch.equal(connected_components(sets, 0.6).labels, first)
-
-
 @given(st.integers(1, 30), st.data())
-def test_both_engines_label_the_same_graph(num_vertices, data):
+def test_edges_are_labelled_as_by_networkx(num_vertices, data):
     vertex = st.integers(0, num_vertices - 1)
     edges = data.draw(st.lists(st.tuples(vertex, vertex), max_size=40))  # self loops and repetitions included
-    u, v = torch.tensor(edges, dtype=torch.int64).reshape(-1, 2).T
     graph = nx.Graph(edges)
     graph.add_nodes_from(range(num_vertices))
-    expected = {frozenset(part) for part in nx.connected_components(graph)}
-    for engine in ("scipy", "torch"):
-        labels = label_edges(num_vertices, u, v, engine)
-        assert partition(labels) == expected
-        assert labels.min() >= 0
-        assert labels.max() < num_vertices
-
-
-@pytest.mark.parametrize("engine", ["scipy", "torch"])
-def test_engines_follow_a_long_shuffled_chain(engine):
-    order = torch.randperm(3000, generator=torch.Generator().manual_seed(1))
-    labels = label_edges(3001, order[:-1], order[1:], engine)
-    assert len(partition(labels)) == 2
-    assert labels[:3000].unique().numel() == 1
-
-
-@given(st.integers(2, 30), st.data())
-def test_every_round_at_least_halves_the_components_that_have_a_neighbour(num_vertices, data):
-    vertex = st.integers(0, num_vertices - 1)
-    edges = data.draw(st.lists(st.tuples(vertex, vertex), max_size=40))
-    u, v = torch.tensor(edges, dtype=torch.int64).reshape(-1, 2).T
-    with pytest.MonkeyPatch.context() as patch:
-        hooks = Mock(side_effect=engines.hook)
-        patch.setattr(engines, "hook", hooks)
-        label_edges(num_vertices, u, v, "torch")
-    assert 2**hooks.call_count <= num_vertices
-
-
-def test_the_engine_on_a_cpu_is_scipy(monkeypatch):
-    monkeypatch.setattr("llava_scissor.compression.components._label_with_torch", None)
-    assert label_edges(2, torch.tensor([0]), torch.tensor([1])).unique().numel() == 1
-
-
-@pytest.mark.parametrize(
-    ("lowest", "roots"),
-    [
-        ([1], [0]),
-        ([2, 2], [0, 1]),
-        ([1, 0], [0, 0]),
-        ([1, 0, 0, 5, 5, 3, 7], [0, 0, 0, 3, 3, 3, 6]),
-        ([1, *range(99)], [0] * 100),
-        ([3, 3, 3, 0], [0, 0, 0, 0]),
-    ],
-)
-def test_components_unite_with_their_lowest_neighbour(lowest, roots):
-    assert engines.hook(torch.tensor(lowest)).tolist() == roots
+    labels = label_edges(num_vertices, *torch.tensor(edges, dtype=torch.int64).reshape(-1, 2).T)
+    assert partition(labels) == {frozenset(part) for part in nx.connected_components(graph)}
+    assert labels.min() >= 0
+    assert labels.max() < num_vertices
 
 
 def test_points_on_a_circle():

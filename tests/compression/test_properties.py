@@ -11,13 +11,22 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from llava_scissor.compression import ScissorConfig, compress
-from llava_scissor.compression.components import connected_components
+from llava_scissor.compression.engines.tiled.similarity import directions
+from llava_scissor.compression.engines.tiled.tiles import TokenSets
 from llava_scissor.compression.merging import mean_by_label
-from llava_scissor.compression.similarity import directions
-from llava_scissor.compression.steps import Video
-from llava_scissor.compression.token_sets import TokenSets
 from tests.compression.checks import assert_same_bytes
-from tests.compression.draws import ROUNDING, draw, gaussian, one_set, partition, smooth, videos
+from tests.compression.draws import (
+    ROUNDING,
+    connected_components,
+    draw,
+    gaussian,
+    one_set,
+    partition,
+    similarity,
+    smooth,
+    video_of,
+    videos,
+)
 from tests.reference import two_steps
 
 TAUS = st.floats(-1, 1) | st.sampled_from([-1.0, 0.0, 0.9, 1.0])
@@ -49,7 +58,7 @@ def test_components_are_a_partition_in_which_every_link_stays_inside(video, tau)
     found = connected_components(sets, tau)
     assert found.labels.unique().tolist() == list(range(found.count))
     u, v = torch.triu_indices(video.shape[1], video.shape[1], 1)
-    is_linked = sets.similarity(u, v).double() > tau
+    is_linked = similarity(sets, u, v).double() > tau
     u, v = u[is_linked], v[is_linked]
     assert torch.equal(found.labels[u], found.labels[v])
 
@@ -85,9 +94,9 @@ def test_every_output_lies_in_the_convex_hull_of_the_inputs(video, config):
 
 @given(videos(), TAUS)
 def test_each_step_keeps_the_sum(video, tau):
-    steps = Video(video, directions(video), ScissorConfig()).two_steps(tau)
+    steps = video_of(video).two_steps(tau)
     flat, spatial = video.flatten(0, 1), steps.spatial
-    for tokens, found in ((flat, spatial.components), (spatial.representatives, steps.temporal)):
+    for tokens, found in ((flat, spatial.components), (spatial.means, steps.temporal)):
         sizes = torch.bincount(found.labels, minlength=found.count)
         means = mean_by_label(tokens, found.labels, found.count)
         assert sizes.sum() == len(tokens)
@@ -97,18 +106,16 @@ def test_each_step_keeps_the_sum(video, tau):
 @given(videos(), TAUS)
 def test_every_token_joins_a_most_similar_representative(video, tau):
     unit = directions(video)
-    steps = Video(video, unit, ScissorConfig()).two_steps(tau)
-    representatives = mean_by_label(
-        steps.spatial.representatives, steps.temporal.labels, steps.temporal.count
-    )
+    steps = video_of(video).two_steps(tau)
+    representatives = mean_by_label(steps.spatial.means, steps.temporal.labels, steps.temporal.count)
     targets = directions(representatives)
     result = compress(video, ScissorConfig(tau=tau))
-    similarity = unit.unit.flatten(0, 1) @ targets.unit.T
-    similarity[:, targets.is_zero] = -2
-    joined = similarity.gather(1, result.assignment[:, None])[:, 0]
+    cosine = unit.unit.flatten(0, 1) @ targets.unit.T
+    cosine[:, targets.is_zero] = -2
+    joined = cosine.gather(1, result.assignment[:, None])[:, 0]
     is_zero = unit.is_zero.flatten() | targets.is_zero.all()
     assert torch.equal(result.assignment[is_zero], result.component[is_zero])
-    assert (joined[~is_zero] >= similarity.amax(1)[~is_zero] - ROUNDING).all()
+    assert (joined[~is_zero] >= cosine.amax(1)[~is_zero] - ROUNDING).all()
 
 
 @given(videos(), configs(), videos())

@@ -9,8 +9,8 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from llava_scissor.compression import Scissor, ScissorConfig, components, compress, compress_batch
-from llava_scissor.compression.similarity import draw_sample
+from llava_scissor.compression import Scissor, ScissorConfig, compress, compress_batch
+from llava_scissor.compression.engines.tiled.similarity import draw_sample
 from llava_scissor.errors import InputError
 from tests.compression.checks import assert_agrees, assert_same_bytes, assert_well_formed
 from tests.compression.draws import KINDS, ROUNDING, chain, draw, gaussian, smooth, videos, with_zeros, zeros
@@ -39,7 +39,7 @@ def test_tau_mode_is_what_the_oracle_finds(video, tau):
     result = compress(video, ScissorConfig(tau=tau))
     assert_agrees(result, outcome)
     assert_well_formed(result, video)
-    assert result.tau == tau
+    assert result.tau == result.tau_spatial == tau
 
 
 @pytest.mark.parametrize("kind", [gaussian, smooth, chain, with_zeros])
@@ -93,15 +93,6 @@ def test_every_operating_point_takes_every_kind_of_video(config, kind):
     assert_same_bytes(Scissor(config)(video), result)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_engine_for_gpus_finds_the_same(monkeypatch, kind):
-    video = draw(kind, 3, 9, 7)
-    expected = [compress(video, config) for config in OPERATING_POINTS]
-    monkeypatch.setattr(components, "_label_with_scipy", components._label_with_torch)
-    for config, result in zip(OPERATING_POINTS, expected, strict=True):
-        assert_same_bytes(compress(video, config), result)
-
-
 def test_the_default_threshold():
     assert compress(draw(gaussian, 2, 3, 4)).tau == 0.9
     assert compress(draw(gaussian, 2, 3, 4), ScissorConfig(seed=3)).tau == 0.9
@@ -148,7 +139,7 @@ def test_a_budget_of_everything_keeps_every_bit(kind, dtype):
     result = compress(video, ScissorConfig(retention_ratio=1.0))
     assert torch.equal(result.tokens, video.flatten(0, 1))
     assert result.component.tolist() == result.assignment.tolist() == list(range(18))
-    assert result.tau == 1.0
+    assert result.tau == result.tau_spatial == 1.0
 
 
 def test_a_threshold_of_one_keeps_distinct_tokens():

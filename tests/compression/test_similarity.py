@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llava_scissor.compression import similarity
-from llava_scissor.compression.similarity import directions, draw_sample
+from llava_scissor.compression.engines.tiled.similarity import directions, draw_sample
 from llava_scissor.errors import InputError
 from tests.compression.draws import draw, gaussian
 from tests.reference.graph import unit_vectors

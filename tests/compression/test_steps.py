@@ -8,16 +8,17 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from llava_scissor.compression import ScissorConfig
-from llava_scissor.compression.components import connected_components
-from llava_scissor.compression.similarity import directions
-from llava_scissor.compression.steps import Video
-from tests.compression.draws import ROUNDING, draw, duplicates, gaussian, videos
+from llava_scissor.compression.engines.tiled.similarity import directions
+from tests.compression.draws import (
+    ROUNDING,
+    connected_components,
+    draw,
+    duplicates,
+    gaussian,
+    video_of,
+    videos,
+)
 from tests.reference import two_steps
-
-
-def video_of(tokens, **config):
-    return Video(tokens, directions(tokens), ScissorConfig(**config))
 
 
 @given(videos(), st.floats(-1, 1))
@@ -29,9 +30,9 @@ def test_the_spatial_step_finds_the_means_of_every_frame(tokens, tau):
         expected.append(two_steps.means(frame, parts))
         margins.append(margin)
     assume(min(margins) > ROUNDING)
-    spatial = video.spatial_step(connected_components(video.frames, tau))
-    np.testing.assert_allclose(spatial.representatives, np.concatenate(expected), rtol=1e-5, atol=1e-5)
-    assert spatial.components.count == len(spatial.representatives) == spatial.sets.num_vertices
+    spatial = video.spatial_step(tau)
+    np.testing.assert_allclose(spatial.means, np.concatenate(expected), rtol=1e-5, atol=1e-5)
+    assert spatial.components.count == len(spatial.means) == spatial.vertices.num_vertices
 
 
 @given(videos(), videos(), st.floats(-1, 1), st.data())
@@ -51,7 +52,8 @@ def test_frames_do_not_influence_each_other(tokens, others, tau, data):
 def test_both_steps_share_the_threshold():
     video = video_of(draw(duplicates, 4, 9, 6))
     steps = video.two_steps(0.99)
-    assert steps.tau == 0.99
+    assert steps.tau == steps.spatial.tau == 0.99
+    assert steps.gap == 0
     assert steps.spatial.components.count <= 20
     assert steps.temporal.count <= 5
 

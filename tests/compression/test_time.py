@@ -10,11 +10,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from llava_scissor.compression import CompressionResult, ScissorConfig, StreamingScissor, compress
-from llava_scissor.compression.operating_point import meet_budget
-from llava_scissor.compression.similarity import directions
-from llava_scissor.compression.steps import Video
+from llava_scissor.compression.budget import meet_budget
 from tests.compression.checks import assert_agrees, assert_same_bytes, assert_well_formed
-from tests.compression.draws import KINDS, ROUNDING, draw, gaussian, partition, smooth, videos
+from tests.compression.draws import KINDS, ROUNDING, draw, gaussian, partition, smooth, video_of, videos
 from tests.reference import two_steps
 from tests.reference.forest import kruskal_parts
 
@@ -55,11 +53,10 @@ def test_the_budget_is_met(kind):
 @pytest.mark.parametrize("window", [1, 2, 4])
 def test_links_between_windows_are_the_last_to_be_merged_along(target, window):
     tokens = draw(gaussian, 6, 12, 8)
-    video = Video(tokens, directions(tokens), ScissorConfig(temporal_window=window))
-    steps = meet_budget(video, target, None)
+    steps = meet_budget(video_of(tokens, temporal_window=window), target)
     size = steps.spatial.components.count
     frame = [steps.spatial.components.labels.tolist().index(k) // 12 for k in range(size)]
-    unit = torch.nn.functional.normalize(steps.spatial.representatives[:].double(), dim=1)
+    unit = torch.nn.functional.normalize(steps.spatial.means.double(), dim=1)
     weights = {
         (i, j): float(unit[i] @ unit[j]) if frame[i] // window == frame[j] // window else -1.0
         for i in range(size)

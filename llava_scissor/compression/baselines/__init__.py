@@ -15,8 +15,29 @@ from llava_scissor.compression.baselines.uniform import UniformFrames, UniformTo
 from llava_scissor.compression.baselines.vidcom2 import VidCom2
 from llava_scissor.compression.baselines.visionzip import VisionZip
 
+PEERS = (
+    EVS,
+    DivPrune,
+    DyCoke,
+    FastV,
+    FastVID,
+    HoliTom,
+    L2Norm,
+    Pooling,
+    PruneVid,
+    RandomTokens,
+    ToMe,
+    Unified,
+    UniformFrames,
+    UniformTokens,
+    VidCom2,
+    VisionZip,
+)
+"""Every method, by its settings in the registry."""
+
 __all__ = [
     "EVS",
+    "PEERS",
     "DivPrune",
     "DyCoke",
     "FastV",

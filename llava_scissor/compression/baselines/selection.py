@@ -11,6 +11,7 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from llava_scissor.compression.configured import Configured
+from llava_scissor.compression.engines.tiled.similarity import directions
 from llava_scissor.compression.positions import keep_positions
 from llava_scissor.compression.protocol import (
     CompressionResult,
@@ -21,7 +22,6 @@ from llava_scissor.compression.protocol import (
     check_tower,
     summarize,
 )
-from llava_scissor.compression.similarity import directions
 from llava_scissor.config import PeerConfig
 from llava_scissor.config.visual_budget import budget
 

@@ -7,9 +7,9 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from llava_scissor.compression.baselines.selection import ExactBudget, Survivors
+from llava_scissor.compression.engines.tiled.similarity import directions
 from llava_scissor.compression.merging import mean_by_label
 from llava_scissor.compression.protocol import CompressionResult, TowerState
-from llava_scissor.compression.similarity import directions
 from llava_scissor.config import ToMeConfig
 
 

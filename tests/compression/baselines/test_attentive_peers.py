@@ -11,8 +11,8 @@ from llava_scissor.compression.baselines.fastvid import FastVID
 from llava_scissor.compression.baselines.holitom import HoliTom, best_windows, blend
 from llava_scissor.compression.baselines.unified import Unified, pick_unlike
 from llava_scissor.compression.baselines.visionzip import VisionZip
+from llava_scissor.compression.engines.tiled.similarity import directions
 from llava_scissor.compression.protocol import TowerState
-from llava_scissor.compression.similarity import directions
 from tests.compression.baselines.budgets import SIZE
 from tests.compression.baselines.peaks import peaks_by_loops
 from tests.compression.draws import draw, gaussian, ratio_of, smooth

@@ -10,7 +10,7 @@ from llava_scissor.compression.baselines.norm import L2Norm
 from llava_scissor.compression.baselines.temporal import EVS, DyCoke
 from llava_scissor.compression.baselines.uniform import UniformFrames
 from llava_scissor.compression.baselines.vidcom2 import VidCom2
-from llava_scissor.compression.similarity import directions
+from llava_scissor.compression.engines.tiled.similarity import directions
 from tests.compression.baselines.budgets import COUNTS, SIZE
 from tests.compression.draws import draw, duplicates, gaussian, orthogonal, ratio_of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 
@@ -12,29 +12,15 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
-from llava_scissor.compression import precision
-from llava_scissor.compression.similarity import (
+from llava_scissor.compression.engines.tiled import screening
+from llava_scissor.compression.engines.tiled.similarity import (
     NEVER,
     Directions,
-    exceeds,
+    rough_similarity_of_pairs,
     similarity_of_all,
     similarity_of_pairs,
 )
-
-BLOCK_SIZE = 2**22
-"""Similarities held at a time by default on a CPU: 8 MiB of bfloat16."""
-
-BLOCK_SIZE_GPU = 2**26
-"""The same on other devices: 256 MiB of float32."""
-
-WHOLE_SETS = 2**19
-"""Similarities of whole sets held at a time on a CPU; they stay in its cache. Longer sets are cut into rows."""
-
-KEPT_PAIRS = 2**25
-"""Up to this many similarities are kept, as they may be looked at again: 64 MiB of bfloat16, 128 of float32."""
-
-FEW = 16
-"""Up to one in so many pairs of a tile is computed pair by pair, more are computed as a matrix product."""
+from llava_scissor.compression.engines.tiled.tuning import Tuning, tuning_for
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +33,6 @@ class Tile:
         sets: which sets.
         row_range: which of the looked-at tokens are the rows.
         column_range: which tokens are the columns.
-        size: n.
     """
 
     rows: Int64[Tensor, "g r"]
@@ -55,30 +40,6 @@ class Tile:
     sets: slice
     row_range: slice
     column_range: slice
-    size: int
-
-    @property
-    def is_last_of_rows(self) -> bool:
-        """Tell whether the rows' last columns are in this tile."""
-        return self.column_range.stop >= self.size
-
-    @property
-    def place(self) -> tuple[int, int, int]:
-        """First set, row and column."""
-        return self.sets.start, self.row_range.start, self.column_range.start
-
-
-@dataclass(frozen=True, eq=False)
-class Screened:
-    """Similarities of a tile up to an error, in any of the floating formats.
-
-    Attributes:
-        values: (g, r, c); some are of no pair of the tile, see `TokenSets.only_pairs`.
-        error: largest distance from the defined similarity.
-    """
-
-    values: Float[Tensor, "g r c"]
-    error: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,14 +52,12 @@ class TokenSets:
         block_size: similarities held at a time; None for the device's default.
         window: number of the window that each token is in (B, n): tokens of different windows are as unlike as
             zero-norm ones. None for one window.
-        keeps_products: whether the products of few tiles are kept, for those who look at them again.
     """
 
     directions: Directions
     sample: Int64[Tensor, "b s"] | None = None
     block_size: int | None = None
     window: Int64[Tensor, "b n"] | None = None
-    keeps_products: bool = False
 
     @property
     def num_vertices(self) -> int:
@@ -110,6 +69,16 @@ class TokenSets:
         """Where the tokens are."""
         return self.directions.device
 
+    @property
+    def tuning(self) -> Tuning:
+        """How much is done at a time."""
+        return tuning_for(self.device)
+
+    @property
+    def shift(self) -> int:
+        """The sum of all tokens stays below float32's limit if they are multiplied by 2^-shift."""
+        return self.directions.shift
+
     def tiles(self) -> Iterator[Tile]:
         """Yield tiles that hold every looked-at pair of two different tokens of a set exactly once.
 
@@ -118,8 +87,8 @@ class TokenSets:
         """
         num_sets, size = self.directions.is_zero.shape
         num_rows = size if self.sample is None else self.sample.shape[1]
-        block = self.block_size or default_block_size(self.device)
-        whole = min(block, WHOLE_SETS if precision.on_cpu(self.device) else BLOCK_SIZE_GPU)
+        block = self.block_size or self.tuning.block_size
+        whole = min(block, self.tuning.whole_sets)
         sets_each = max(1, whole // (num_rows * size))
         rows_each = num_rows if num_rows * size <= whole else min(num_rows, max(1, math.isqrt(block) // 4))
         columns_each = max(rows_each, block // rows_each)
@@ -131,24 +100,21 @@ class TokenSets:
                 rows = slice(top, top + rows_each)
                 for left in range(top if self.sample is None else 0, size, columns_each):
                     columns = slice(left, left + columns_each)
-                    yield Tile(looked_at[sets, rows], vertex[sets, columns], sets, rows, columns, size)
+                    yield Tile(looked_at[sets, rows], vertex[sets, columns], sets, rows, columns)
 
-    def screened(self, tile: Tile) -> Iterator[Screened]:
-        """Yield the tile's similarities with less and less error; not to be modified.
+    def screened(self, tile: Tile) -> Iterator[tuple[Tensor, float]]:
+        """Yield the tile's similarities (g, r, c) with less and less error, and their largest error.
+
+        Some are of no pair of the tile, see `only_pairs`.
 
         A format that was too coarse for one tile is not tried again for others.
         """
         width = self.directions.coarse.shape[-1]
-        first, kept = self._kept.get(tile.place, (self._first_format[0], None))
-        for rank, (columns, error) in islice(enumerate(self.directions.formats), first, None):
-            if kept is None or rank > first:
-                rows = self._rows(rank, columns)[tile.sets, tile.row_range]
-                multiply = precision.product_above if self._is_half(tile) else precision.product
-                kept = self._with_unlike(multiply(rows, self._columns(columns, tile)), tile)
-            if self.keeps_products and self.num_pairs <= KEPT_PAIRS:
-                self._kept[tile.place] = rank, kept
+        for rank, (columns, error) in islice(enumerate(self.directions.formats), self._first_format[0], None):
+            rows = self._rows(rank, columns)[tile.sets, tile.row_range]
+            values = self._with_unlike(screening.product(rows, self._columns(columns, tile)), tile)
             self._first_format[0] = rank
-            yield Screened(kept, precision.product_error(columns.dtype, width, error, error))
+            yield values, screening.product_error(columns.dtype, width, error, error)
 
     def exact(self, tile: Tile) -> Float32[Tensor, "g r c"]:
         """Return the tile's similarities; some are of no pair of the tile, see `only_pairs`."""
@@ -160,44 +126,18 @@ class TokenSets:
     def _columns(self, vectors: Tensor, tile: Tile) -> Tensor:
         return vectors[tile.sets, tile.column_range]
 
-    def similarity(self, u: Int64[Tensor, " e"], v: Int64[Tensor, " e"]) -> Float32[Tensor, " e"]:
-        """Return the similarity of some pairs of vertices."""
-        values = similarity_of_pairs(*self._ends(u, v))
-        return values.masked_fill_(self._is_unlike(u, v), NEVER) if self._has_unlike else values
-
-    def exceeds(self, u: Int64[Tensor, " e"], v: Int64[Tensor, " e"], tau: float) -> Bool[Tensor, " e"]:
-        """Tell which of some pairs of vertices have a similarity above `tau`, which is at least -1; u ascends."""
-        is_above = exceeds(*self._ends(u, v), tau)
-        return is_above & ~self._is_unlike(u, v) if self._has_unlike else is_above
-
-    def _ends(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the unit vectors at the ends of some pairs, and the places of the ends among them."""
-        is_end = torch.zeros(self.num_vertices, dtype=torch.bool, device=self.device)
-        is_end[u] = is_end[v] = True
-        unit, place = self.directions.units_at(is_end.nonzero()[:, 0]), is_end.cumsum(0) - 1
-        return unit, place[u], unit, place[v]
-
-    def part(self, sets: slice) -> TokenSets:
-        """Return some of the sets."""
-        sample = None if self.sample is None else self.sample[sets]
-        window = None if self.window is None else self.window[sets]
-        return replace(self, directions=self.directions[sets], sample=sample, window=window)
-
-    @cached_property
-    def _kept(self) -> dict[tuple[int, int, int], tuple[int, Tensor]]:
-        """The finest products of tiles, and their formats, kept where they are few: to be looked at again."""
-        return {}
+    def similarity(
+        self, u: Int64[Tensor, " e"], v: Int64[Tensor, " e"], is_rough: bool = False
+    ) -> tuple[Float32[Tensor, " e"], float]:
+        """Return the similarity of some pairs of vertices and its largest error, 0 unless it may be rough."""
+        of_pairs = rough_similarity_of_pairs if is_rough else similarity_of_pairs
+        values, error = of_pairs(self.directions, u, self.directions, v)
+        return (values.masked_fill_(self._is_unlike(u, v), NEVER) if self._has_unlike else values), error
 
     @cached_property
     def _first_format(self) -> list[int]:
         """The format in which tiles are multiplied first."""
         return [0]
-
-    @property
-    def num_pairs(self) -> int:
-        """Similarities of all looked-at tokens with all tokens of their sets; each of most pairs counts twice."""
-        num_sets, size = self.directions.is_zero.shape
-        return num_sets * (size if self.sample is None else self.sample.shape[1]) * size
 
     def _rows(self, rank: int, vectors: Float[Tensor, "b n d"]) -> Float[Tensor, "b s d"]:
         """The looked-at tokens in one of the formats."""
@@ -252,6 +192,21 @@ class TokenSets:
         return values.masked_fill_(self._is_unlike(tile.rows[..., None], tile.columns[:, None]), NEVER)
 
 
-def default_block_size(device: torch.device) -> int:
-    """Return the number of similarities held at a time where none is given."""
-    return BLOCK_SIZE if precision.on_cpu(device) else BLOCK_SIZE_GPU
+def find_nonzero(mask: Float[Tensor, "*shape"], limit: int) -> Int64[Tensor, " e"] | None:
+    """Return the flat indices of a mask's nonzero elements, or None if there are more than `limit`."""
+    flat, width = mask.flatten(), 8 // mask.element_size()
+    if flat.numel() % width:
+        index = flat.nonzero()[:, 0]
+    else:  # several elements at a time: most are zero
+        word = flat.view(torch.int64).nonzero()[:, 0]
+        if word.numel() > limit:
+            return None
+        few, element = flat.view(-1, width)[word].nonzero(as_tuple=True)
+        index = word[few] * width + element
+    return index if index.numel() <= limit else None
+
+
+def masked(mask: Bool[Tensor, " n"], *columns: Tensor) -> tuple[Tensor, ...]:
+    """Return the elements of some tensors where a mask is true."""
+    index = mask.nonzero()[:, 0]
+    return tuple(column.index_select(0, index) for column in columns)

@@ -15,14 +15,6 @@ from torch.torch_version import TorchVersion
 UNIT_ROUNDOFF = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11, torch.float32: 2.0**-24}
 """Largest relative error of rounding to a number format."""
 
-ROWS_EACH = 2**8
-"""Rows that are multiplied at a time where what is left of a diagonal does not matter."""
-
-
-def on_cpu(device: torch.device) -> bool:
-    """Tell whether a device wants what a CPU does: small blocks for its cache, SciPy for graphs."""
-    return device.type == "cpu"
-
 
 def fast_dtype(device: torch.device) -> torch.dtype:
     """Return the number format in which a device multiplies matrices fastest.
@@ -50,17 +42,6 @@ def product(left: Tensor, right: Tensor) -> Tensor:
     if len(left) == 1:  # up to twice as fast as a batch of one
         return torch.mm(left[0], right[0].mT)[None]
     return torch.bmm(left, right.mT)
-
-
-def product_above(left: Tensor, right: Tensor) -> Tensor:
-    """Do what `product` does, but leave out some of what is left of the diagonal: it can hold anything."""
-    if len(left) > 1 or not on_cpu(left.device):
-        return product(left, right)
-    values = left.new_empty(1, left.shape[1], right.shape[1])
-    for first in range(0, left.shape[1], ROWS_EACH):
-        rows = slice(first, first + ROWS_EACH)
-        torch.mm(left[0, rows], right[0, first:].mT, out=values[0, rows, first:])
-    return values
 
 
 def product_error(dtype: torch.dtype, width: int, left: float = 0.0, right: float = 0.0) -> float:

@@ -7,17 +7,16 @@ on neither blocks, threads nor the device's matrix product.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
-from llava_scissor.compression import precision
-from llava_scissor.compression.indexing import PatchedRows
+from llava_scissor.compression.engines.tiled import screening
+from llava_scissor.compression.engines.tiled.tuning import tuning_for
 from llava_scissor.errors import InputError
 
 GRID = 2.0**24
@@ -25,12 +24,6 @@ GRID = 2.0**24
 
 NEVER = -1.0
 """Similarity of a zero-norm token in a graph: no threshold a config accepts lets it join anything."""
-
-PRODUCTS_EACH = 2**18
-"""Products of coordinates formed at a time where single pairs are looked at; they stay in a core's cache."""
-
-COORDINATES_EACH = 2**19
-"""Coordinates converted at a time on a CPU; they stay in the cache."""
 
 SHORTEST = 2.0**-40
 """Tokens that are no longer than this are scaled before they are divided by their norm."""
@@ -52,7 +45,7 @@ class Directions:
         is_scaled: whether `tokens` are other ones than were given.
     """
 
-    tokens: Float[Tensor, "n d"] | PatchedRows
+    tokens: Float[Tensor, "n d"]
     norm: Float32[Tensor, "*batch"]
     coarse: Float[Tensor, "*batch d"]
     coarse_error: float
@@ -83,7 +76,7 @@ class Directions:
         """The vectors in the formats in which they are multiplied, the fastest first, and their errors."""
         if self.coarse.dtype != torch.float32:
             yield self.coarse, self.coarse_error
-        yield self.unit, precision.matrix_error(torch.float32)
+        yield self.unit, screening.matrix_error(torch.float32)
 
     @property
     def device(self) -> torch.device:
@@ -94,29 +87,6 @@ class Directions:
         """All tokens as one list."""
         flat = {name: getattr(self, name).flatten() for name in ("norm", "is_zero")}
         return replace(self, coarse=self.coarse.flatten(0, -2), **flat)
-
-    def __getitem__(self, part: slice) -> Directions:
-        """Some sets of a batch of them (b, n), with rows next to each other in memory."""
-        names = ("norm", "coarse", "is_zero")
-        tokens = self.tokens[:].view(self.coarse.shape)[part].flatten(0, 1)
-        return replace(
-            self, tokens=tokens, **{name: getattr(self, name)[part].contiguous() for name in names}
-        )
-
-    def updated(self, number: Int64[Tensor, " m"], is_new: Bool[Tensor, " m"], new: Directions) -> Directions:
-        """Return one set (1, m) of vectors some of which are of this set and others new; neither is scaled.
-
-        Args:
-            number: the vector here that each of the result is, where that is not new.
-            is_new: which of the result are new.
-            new: those, in order.
-        """
-        parts = {}
-        for name in ("norm", "coarse", "is_zero"):
-            parts[name] = getattr(self, name).index_select(1, number)
-            parts[name][:, is_new] = getattr(new, name)
-        tokens = PatchedRows(self.tokens[:], number, is_new, new.tokens[:])
-        return replace(self, tokens=tokens, **parts, coarse_error=max(self.coarse_error, new.coarse_error))
 
 
 def directions(tokens: Float[Tensor, "*batch d"]) -> Directions:
@@ -155,19 +125,19 @@ def normalised(tokens: Float[Tensor, "*batch d"]) -> tuple[Directions, Bool[Tens
         The directions, and of which tokens they are right: those whose squares neither overflow nor vanish.
     """
     flat = tokens.flatten(0, -2)
-    coarse = torch.empty_like(flat, dtype=precision.fast_dtype(flat.device))
+    coarse = torch.empty_like(flat, dtype=screening.fast_dtype(flat.device))
     norm = torch.empty_like(flat[:, 0], dtype=torch.float32)
     error = norm.new_zeros(())
-    measures_error = coarse.dtype != torch.float32 and precision.on_cpu(flat.device)
+    measures_error = coarse.dtype != torch.float32 and flat.device.type == "cpu"
     scratch = norm.new_empty(_rows_each(flat), flat.shape[1])
     for rows in _blocks(flat):
         unit = scratch[: len(norm[rows])].copy_(flat[rows])
         torch.linalg.vector_norm(unit, dim=-1, out=norm[rows])
         coarse[rows] = unit.div_(norm[rows, None].clamp(min=SHORTEST))
         if measures_error:
-            error = torch.maximum(error, precision.rounding_error(unit, coarse[rows], out=unit))
+            error = torch.maximum(error, screening.rounding_error(unit, coarse[rows], out=unit))
     largest = (
-        float(error) if measures_error else precision.largest_rounding_error(coarse.dtype, flat.shape[1])
+        float(error) if measures_error else screening.largest_rounding_error(coarse.dtype, flat.shape[1])
     )
     norm = norm.view(tokens.shape[:-1])
     is_plain, is_zero = (norm > SHORTEST) & (norm < 2.0**60), torch.zeros_like(norm, dtype=torch.bool)
@@ -182,8 +152,8 @@ def _blocks(tokens: Float[Tensor, "n d"]) -> Iterator[slice]:
 
 def _rows_each(tokens: Float[Tensor, "n d"]) -> int:
     """Return how many tokens are converted at a time."""
-    most = max(1, len(tokens))
-    return min(most, max(1, COORDINATES_EACH // tokens.shape[1])) if precision.on_cpu(tokens.device) else most
+    coordinates = tuning_for(tokens.device).coordinates_each or tokens.numel()
+    return max(1, min(len(tokens), coordinates // tokens.shape[1]))
 
 
 def _check_finite(largest: Tensor) -> None:
@@ -198,69 +168,35 @@ def _check_finite(largest: Tensor) -> None:
 
 
 def similarity_of_pairs(
-    left: Float32[Tensor, "n d"],
-    u: Int64[Tensor, " e"],
-    right: Float32[Tensor, "m d"],
-    v: Int64[Tensor, " e"],
+    left: Directions, u: Int64[Tensor, " e"], right: Directions, v: Int64[Tensor, " e"]
+) -> tuple[Float32[Tensor, " e"], float]:
+    """Return the similarity of some pairs of tokens, one of each list, and its error: 0."""
+    return _pair_by_pair(similarity_of_rows, left, u, right, v), 0.0
+
+
+def rough_similarity_of_pairs(
+    left: Directions, u: Int64[Tensor, " e"], right: Directions, v: Int64[Tensor, " e"]
+) -> tuple[Float32[Tensor, " e"], float]:
+    """Return the same in float32, which is faster, and the largest error."""
+    values = _pair_by_pair(lambda one, other: (one * other).sum(-1), left, u, right, v)
+    return values, screening.product_error(torch.float32, left.coarse.shape[-1])
+
+
+def _pair_by_pair(
+    function: Callable[[Tensor, Tensor], Tensor], left: Directions, u: Tensor, right: Directions, v: Tensor
 ) -> Float32[Tensor, " e"]:
-    """Return the similarity of each pair (left[u], right[v]) of unit vectors."""
-    pairs_each = max(1, PRODUCTS_EACH // left.shape[1]) if precision.on_cpu(left.device) else 2**14
-    values = torch.empty(u.numel(), device=left.device)
-    for first in range(0, u.numel(), pairs_each):
-        pairs = slice(first, first + pairs_each)
-        values[pairs] = similarity_of_rows(left.index_select(0, u[pairs]), right.index_select(0, v[pairs]))
-    return values
+    """Apply a function of two lists of unit vectors to some pairs, so many at a time that they stay in a cache."""
+    pairs_each = max(1, tuning_for(u.device).products_each // left.coarse.shape[-1])
+    parts = [
+        function(left.units_at(i), right.units_at(k))
+        for i, k in zip(u.split(pairs_each), v.split(pairs_each), strict=True)
+    ]
+    return torch.cat(parts)
 
 
 def similarity_of_rows(left: Float32[Tensor, "n d"], right: Float32[Tensor, "n d"]) -> Float32[Tensor, " n"]:
     """Return the similarity of each unit vector with the one at its place in another list."""
     return _round((left.double() * right).sum(-1))
-
-
-def rough_similarity_of_pairs(
-    left: Float32[Tensor, "n d"],
-    u: Int64[Tensor, " e"],
-    right: Float32[Tensor, "m d"],
-    v: Int64[Tensor, " e"],
-) -> tuple[Float32[Tensor, " e"], float]:
-    """Return the similarity of each pair (left[u], right[v]) up to an error, and that error; u is ascending.
-
-    On a CPU the pairs are the places of a sparse matrix whose entries are dot products in float32.
-    """
-    if not precision.on_cpu(left.device):
-        return similarity_of_pairs(left, u, right, v), 0.0
-    _allow_compressed_rows()
-    start = torch.zeros(len(left) + 1, dtype=torch.int64)
-    start[1:] = torch.bincount(u, minlength=len(left)).cumsum(0)
-    places = torch.sparse_csr_tensor(start, v, torch.zeros(u.numel()), size=(len(left), len(right)))
-    dots = torch.sparse.sampled_addmm(places, left, right.mT, beta=0.0).values()
-    return dots, precision.product_error(torch.float32, left.shape[1])
-
-
-@cache
-def _allow_compressed_rows() -> None:
-    """Make the first compressed sparse matrix, at which torch warns that they are young."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        torch.sparse_csr_tensor(
-            torch.tensor([0, 0]), torch.tensor([], dtype=torch.int64), torch.zeros(0), size=(1, 1)
-        )
-
-
-def exceeds(
-    left: Float32[Tensor, "n d"],
-    u: Int64[Tensor, " e"],
-    right: Float32[Tensor, "m d"],
-    v: Int64[Tensor, " e"],
-    tau: float,
-) -> Bool[Tensor, " e"]:
-    """Tell which of some pairs (left[u], right[v]) have a similarity above `tau`; u is ascending."""
-    rough, error = rough_similarity_of_pairs(left, u, right, v)
-    is_above = rough.double() > tau
-    is_open = ((rough.double() - tau).abs() <= error).nonzero()[:, 0]
-    if error and is_open.numel():
-        is_above[is_open] = similarity_of_pairs(left, u[is_open], right, v[is_open]).double() > tau
-    return is_above
 
 
 def similarity_of_all(
@@ -278,9 +214,7 @@ def similarity_of_all(
     values = _round(dot)
     if bool(is_open.any()):
         g, r, c = is_open.nonzero(as_tuple=True)
-        values[g, r, c] = similarity_of_pairs(
-            left.flatten(0, 1), g * left.shape[1] + r, right.flatten(0, 1), g * right.shape[1] + c
-        )
+        values[g, r, c] = similarity_of_rows(left[g, r], right[g, c])
     return values
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,33 +12,35 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava_scissor.compression import ScissorConfig, assignment, components, compress, links, precision
-from llava_scissor.compression.assignment import assign_to_nearest
-from llava_scissor.compression.components import SimilarityGraph, order_components
-from llava_scissor.compression.similarity import (
+from llava_scissor.compression import ScissorConfig, compress
+from llava_scissor.compression.engines.tiled import screening, tuning
+from llava_scissor.compression.engines.tiled.graph import SimilarityGraph
+from llava_scissor.compression.engines.tiled.labels import label_edges, order_components
+from llava_scissor.compression.engines.tiled.nearest import nearest
+from llava_scissor.compression.engines.tiled.similarity import (
     GRID,
     directions,
-    exceeds,
     rough_similarity_of_pairs,
     similarity_of_all,
     similarity_of_pairs,
 )
-from llava_scissor.compression.token_sets import TokenSets
+from llava_scissor.compression.engines.tiled.tiles import TokenSets
 from tests.compression.checks import assert_same_bytes
-from tests.compression.draws import KINDS, draw, gaussian, on_circle, one_set, smooth, with_zeros
+from tests.compression.draws import KINDS, draw, gaussian, on_circle, one_set, similarity, smooth, with_zeros
 
 FORMATS = [torch.float32, torch.bfloat16]
-FEWS = [(1, 0), (1, 2**9), (16, 0), (10**9, 0)]
+SIZES = [{"few": few, "few_pairs": pairs} for few, pairs in ((1, 0), (1, 2**9), (16, 0), (10**9, 0))]
 
 
-@pytest.fixture(params=itertools.product(FORMATS, FEWS), ids=str)
+@pytest.fixture(params=itertools.product(FORMATS, SIZES), ids=str)
 def way(request, monkeypatch):
     """Every way to a decision: product in a format, then by pairs (those that matter, or all) or as a whole."""
-    dtype, (few, few_open) = request.param
-    monkeypatch.setattr(precision, "fast_dtype", lambda device: dtype)
-    monkeypatch.setattr(components, "FEW_OPEN", few_open)
-    for module in (components, links, assignment):
-        monkeypatch.setattr(module, "FEW", few)
+    take_way(monkeypatch, *request.param)
+
+
+def take_way(monkeypatch, dtype, sizes):
+    monkeypatch.setattr(screening, "fast_dtype", lambda device: dtype)
+    monkeypatch.setattr(tuning, "CPU", replace(tuning.CPU, **sizes))
 
 
 def plain_graph(tokens, tau):
@@ -45,9 +48,9 @@ def plain_graph(tokens, tau):
     sets = one_set(tokens)
     size = len(tokens)
     u, v = torch.triu_indices(size, size, 1)
-    is_edge = sets.similarity(u, v).double() > tau
+    is_edge = similarity(sets, u, v).double() > tau
     degree = torch.bincount(torch.cat([u[is_edge], v[is_edge]]), minlength=size)
-    labels = components.label_edges(size, u[is_edge], v[is_edge])
+    labels = label_edges(size, u[is_edge], v[is_edge])
     return order_components(labels, degree)
 
 
@@ -65,7 +68,7 @@ def wide(kind, seed=0):
 def test_a_threshold_at_a_similarity(way, kind):
     tokens = wide(kind)
     u, v = torch.triu_indices(len(tokens), len(tokens), 1)
-    values = one_set(tokens).similarity(u, v).unique().double()
+    values = similarity(one_set(tokens), u, v).unique().double()
     for value in values[torch.linspace(0, len(values) - 1, 4).long()].tolist():
         for tau in (value, np.nextafter(value, 2), np.nextafter(value, -2), value - 1 / GRID, value + 1e-4):
             if -1 <= tau <= 1:
@@ -97,13 +100,9 @@ def test_every_way_compresses_to_the_same_bytes(kind, sample_size):
         ScissorConfig(retention_ratio=0.3, sample_size=sample_size),
     ):
         expected = compress(video, config)
-        for dtype, (few, few_open), block_size in itertools.product(FORMATS, FEWS, [None, 300]):
+        for dtype, sizes, block_size in itertools.product(FORMATS, SIZES, [None, 300]):
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(precision, "fast_dtype", lambda device, dtype=dtype: dtype)
-                patch.setattr(components, "FEW", few)
-                patch.setattr(components, "FEW_OPEN", few_open)
-                patch.setattr(assignment, "FEW", few)
-                patch.setattr(links, "FEW", few)
+                take_way(patch, dtype, sizes)
                 other = config.model_copy(update={"block_size": block_size})
                 assert_same_bytes(compress(video, other), expected)
 
@@ -116,11 +115,11 @@ def test_the_nearest_of_many_that_are_nearly_as_near(way, kind, scale):
     targets = tokens[:1] + scale * torch.randn(30, tokens.shape[1], generator=draw_number)
     targets = torch.cat([targets, targets[:3]])  # exact ties
     unit, to = directions(tokens), directions(targets)
-    similarity = similarity_of_all(unit.unit[None], to.unit[None])[0]
-    expected = [row.index(max(row)) for row in similarity.tolist()]
+    exact = similarity_of_all(unit.unit[None], to.unit[None])[0]
+    expected = [row.index(max(row)) for row in exact.tolist()]
     own = torch.arange(len(tokens)) % len(targets)
     expected = [int(own[i]) if unit.is_zero[i] else best for i, best in enumerate(expected)]
-    assert assign_to_nearest(unit, to, own).tolist() == expected
+    assert nearest(unit, to, own).tolist() == expected
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -128,30 +127,20 @@ def test_the_nearest_of_many_that_are_nearly_as_near(way, kind, scale):
 def test_products_keep_their_bound(kind, dtype):
     unit = directions(draw(kind, 2, 50, 300)).unit
     rounded = unit.to(dtype)
-    error = 0.0 if dtype == torch.float32 else float(precision.rounding_error(unit, rounded))
-    assert error <= 1.002 * precision.UNIT_ROUNDOFF[dtype] + 1e-7
+    error = 0.0 if dtype == torch.float32 else float(screening.rounding_error(unit, rounded))
+    assert error <= 1.002 * screening.UNIT_ROUNDOFF[dtype] + 1e-7
     if dtype == torch.float16:  # products of float16 are added in float32 on a GPU
         rounded = rounded.float()
-    found = precision.product(rounded, rounded).clamp(max=1).double()
-    bound = precision.product_error(dtype, 300, error, error)
+    found = screening.product(rounded, rounded).clamp(max=1).double()
+    bound = screening.product_error(dtype, 300, error, error)
     assert (found - similarity_of_all(unit, unit).double()).abs().max() <= bound
     assert bound < {torch.bfloat16: 0.012, torch.float16: 0.003, torch.float32: 1e-4}[dtype]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-@pytest.mark.parametrize(("num_sets", "num_rows"), [(1, 1), (1, 16), (1, 40), (1, 50), (2, 50)])
-def test_products_above_the_diagonal_are_all_there(monkeypatch, dtype, num_sets, num_rows):
-    monkeypatch.setattr(precision, "ROWS_EACH", 16)
-    vectors = draw(gaussian, num_sets, 50, 32).to(dtype)
-    found = precision.product_above(vectors[:, :num_rows], vectors)
-    expected = precision.product(vectors[:, :num_rows], vectors)
-    torch.testing.assert_close(found.triu(), expected.triu())
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @given(st.floats(-1, 1), st.floats(1e-6, 0.1))
 def test_brackets_are_rounded_away_from_the_threshold(dtype, tau, error):
-    low, high = precision.bracket(tau, error, dtype)
+    low, high = screening.bracket(tau, error, dtype)
     assert low <= max(tau - error, -1) or low == torch.finfo(dtype).min
     assert high >= tau + error
     assert torch.tensor(low, dtype=dtype).item() == low
@@ -161,14 +150,14 @@ def test_brackets_are_rounded_away_from_the_threshold(dtype, tau, error):
 
 
 def test_a_similarity_is_the_same_from_both_ends_and_in_any_company():
-    unit = directions(wide(gaussian)).unit
+    unit = directions(wide(gaussian))
     u, v = (pairs.flatten() for pairs in torch.meshgrid(torch.arange(60), torch.arange(60), indexing="ij"))
-    values = similarity_of_pairs(unit, u, unit, v).view(60, 60)
+    values = similarity_of_pairs(unit, u, unit, v)[0].view(60, 60)
     assert torch.equal(values, values.T)
-    assert torch.equal(values, similarity_of_all(unit[None], unit[None])[0])
-    for place in range(0, 3600, 97):
-        alone = similarity_of_pairs(unit, u[place : place + 1], unit, v[place : place + 1])
-        assert alone.item() == values.flatten()[place].item()
+    assert torch.equal(values, similarity_of_all(unit.unit[None], unit.unit[None])[0])
+    for pair in range(0, 3600, 97):
+        alone, _ = similarity_of_pairs(unit, u[pair : pair + 1], unit, v[pair : pair + 1])
+        assert alone.item() == values.flatten()[pair].item()
     assert torch.equal((values.double() * GRID).round() / GRID, values.double())
 
 
@@ -181,20 +170,18 @@ def test_pairs_that_the_product_cannot_round_are_formed_one_by_one():
 
 @pytest.mark.parametrize("kind", [gaussian, smooth])
 def test_rough_similarities_keep_their_bound(kind):
-    unit = directions(wide(kind)).unit
+    unit = directions(wide(kind))
     u, v = torch.triu_indices(60, 60)
     rough, error = rough_similarity_of_pairs(unit, u, unit, v)
-    exact = similarity_of_pairs(unit, u, unit, v)
-    assert (rough.double() - exact.double()).abs().max() <= error
-    for tau in exact[::300].tolist():
-        assert torch.equal(exceeds(unit, u, unit, v, tau), exact.double() > tau)
+    exact, _ = similarity_of_pairs(unit, u, unit, v)
+    assert 0 < (rough.double() - exact.double()).abs().max() <= error < 1e-4
 
 
 def test_shortened_float32_products_are_expected(monkeypatch):
     monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "medium")
-    assert precision.matrix_error(torch.float32) >= 2.0**-8
+    assert screening.matrix_error(torch.float32) >= 2.0**-8
     monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "highest")
-    assert precision.matrix_error(torch.float32) == 0
+    assert screening.matrix_error(torch.float32) == 0
 
 
 def test_a_gpu_multiplies_in_float16_where_torch_can_return_the_sums(monkeypatch):
@@ -204,20 +191,19 @@ def test_a_gpu_multiplies_in_float16_where_torch_can_return_the_sums(monkeypatch
         ("2.13.0", torch.float16),
     ):
         monkeypatch.setattr(torch, "__version__", version)
-        assert precision.fast_dtype(torch.device("cuda")) == dtype
+        assert screening.fast_dtype(torch.device("cuda")) == dtype
 
 
 def test_the_fast_format_depends_on_the_processor(monkeypatch):
     for is_fast, dtype in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda is_fast=is_fast: is_fast)
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-        assert precision.fast_dtype(torch.device("cpu")) == dtype
+        assert screening.fast_dtype(torch.device("cpu")) == dtype
 
 
 def test_pairs_that_are_too_many_to_remember_are_decided_at_once(monkeypatch):
     tokens = around(0.9)
     expected = plain_graph(tokens, 0.9)
-    monkeypatch.setattr(components, "FEW", 1)
-    monkeypatch.setattr(components, "MANY_PAIRS", 5)
+    monkeypatch.setattr(tuning, "CPU", replace(tuning.CPU, few=1, many_pairs=5))
     found = SimilarityGraph(TokenSets(directions(tokens[None]), None, 100), 0.9).components()
     assert found.labels.tolist() == expected.labels.tolist()

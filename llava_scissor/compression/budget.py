@@ -1,0 +1,125 @@
+"""Meeting an exact number of tokens without a search.
+
+The spatial step runs at an estimated threshold. The temporal step then joins its representatives along their
+strongest edges until the wanted number is left; the similarity at which the last two are joined is its threshold.
+If the two thresholds are far apart, both steps run once more in between. docs/algorithm.md has the definition.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+
+from llava_scissor.compression.steps import TwoSteps, Video
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How a budget is met.
+
+    Attributes:
+        gap: thresholds of the two steps that are further apart than this lead to a second pass,
+        share_of_gap: unless they are no further apart than this share of 1 - tau.
+        nearer: the second pass runs at this share of the way from the temporal threshold to the spatial one.
+        higher: shares of the way from a threshold to the limit that are tried in turn, if the frames have fewer
+            components at it than tokens are wanted.
+        margin: the estimate aims at so many times the wanted number of tokens.
+        spare: the spatial step should leave at least so many times the wanted number.
+        below: how far below the spatial threshold the temporal one is expected, as a share of 1 - tau. A bad guess
+            costs time only.
+        above: the same above it.
+        frames_each: so many frames have one pair that the estimate looks at.
+        fewest_pairs: pairs looked at in shorter videos.
+        most_pairs: pairs looked at in longer ones.
+        band: tokens of each frame that the estimate looks at, at most: those in its middle.
+    """
+
+    gap: float = 0.05
+    share_of_gap: float = 0.35
+    nearer: float = 0.25
+    higher: tuple[float, ...] = (0.25, 0.5, 1.0)
+    margin: float = 1.05
+    spare: float = 1.2
+    below: float = 0.6
+    above: float = 0.5
+    frames_each: int = 8
+    fewest_pairs: int = 2
+    most_pairs: int = 8
+    band: int = 256
+
+
+TUNING = Tuning()
+
+
+def meet_budget(video: Video, target: int, limit: float | None = None) -> TwoSteps:
+    """Run the two steps so that exactly `target` components remain, or fewer where `limit` leads to fewer.
+
+    Args:
+        video: N tokens.
+        target: 1..N.
+        limit: a threshold that is not exceeded; None for no limit.
+
+    Returns:
+        The steps with the thresholds that are nearer to each other, of one pass or two.
+    """
+    if limit is None:
+        tau = estimate_tau(video, target)
+    else:
+        tau = limit
+        steps = video.two_steps(limit)
+        if steps.temporal.count <= target:
+            return steps
+    limit = 1.0 if limit is None else limit
+    first = _meet_at(video, target, tau, limit)
+    largest = max(TUNING.gap, TUNING.share_of_gap * (1 - tau))
+    if first.gap <= largest or first.spatial.tau != tau:
+        return first
+    second = _meet_at(video, target, first.tau + TUNING.nearer * (tau - first.tau), limit)
+    return second if second.gap < first.gap and second.tau <= limit else first
+
+
+def _meet_at(video: Video, target: int, tau: float, limit: float) -> TwoSteps:
+    """Run the spatial step at a threshold, or a higher one where that leaves too few, and the temporal step."""
+    spatial = video.spatial_step(tau)
+    for share in TUNING.higher:
+        if spatial.components.count >= target:
+            break
+        spatial = video.spatial_step((1 - share) * tau + share * limit)
+    room = 1 - spatial.tau + 2.0**-10
+    low, high = spatial.tau - TUNING.below * room, min(limit, spatial.tau + TUNING.above * room)
+    return TwoSteps(spatial, *video.engine.single_linkage(spatial.vertices, target, low, high))
+
+
+def estimate_tau(video: Video, target: int) -> float:
+    """Estimate the threshold at which both steps leave `target` tokens, rather too high than too low.
+
+    Some pairs of successive frames stand for the video. Where one frame has c_1 components and two have c_2, the w
+    frames of a temporal window have about c_1 + (w - 1)(c_2 - c_1): each frame adds what the one before does not
+    have. Single linkage gives c_1 and c_2 at every threshold at once.
+    """
+    num_frames, num_tokens, _ = video.tokens.shape
+    window = int((video.window == video.window[0]).sum())
+    num_pairs = min(max(num_frames // TUNING.frames_each, TUNING.fewest_pairs), TUNING.most_pairs)
+    first = ((torch.arange(num_pairs) + 0.5) * num_frames / num_pairs - 1).round().long()
+    pairs = (first[:, None] + torch.arange(2)).clamp(0, num_frames - 1).to(video.tokens.device)
+    size = min(num_tokens, TUNING.band)
+    alone, together = video.engine.heights(video.frames, pairs, size)
+    tau = np.append(np.sort(together), 1.0)
+    one = 1 + _num_below(alone, tau) / num_pairs
+    two = 1 + _num_below(together, tau) / num_pairs
+    of_window = one + (window - 1) * np.maximum(two - one, 0)
+    scale = num_frames * num_tokens / size
+    is_enough = (scale * of_window / window >= TUNING.margin * target) & (
+        scale * one >= TUNING.spare * target
+    )
+    return float(tau[is_enough.argmax()]) if is_enough.any() else 1.0
+
+
+def _num_below(
+    heights: Float64[np.ndarray, " h"], tau: Float64[np.ndarray, " t"]
+) -> Float64[np.ndarray, " t"]:
+    """Return how many joins do not happen at each threshold, as the parts are no more similar."""
+    return np.searchsorted(np.sort(heights), tau, side="right").astype(np.float64)

@@ -1,0 +1,1 @@
+"""The engine that looks at similarities a tile at a time."""
