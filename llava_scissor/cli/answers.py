@@ -13,6 +13,7 @@ from llava_scissor._version import __version__
 from llava_scissor.config import Config, to_dict
 
 if TYPE_CHECKING:
+    from llava_scissor.compression import CompressionResult
     from llava_scissor.generation import Answer
 
 Timings = dict[str, float]
@@ -30,11 +31,11 @@ def as_json(
     else:
         shown = {"answers": [_answer_as_json(answer) for answer in answers]}
         counts, timings_s = {}, opening_s
-    tau = None if first.compression is None else first.compression.tau
+    taus = {name: getattr(first.compression, name, None) for name in ("tau", "tau_spatial")}
     return {
         **shown,
         "tokens": _count_tokens(first),
-        "tau": tau if tau is not None and math.isfinite(tau) else None,
+        **{name: tau if tau is not None and math.isfinite(tau) else None for name, tau in taus.items()},
         "timings_s": dict(timings_s),
         **counts,
         "video": _video_as_json(first),
@@ -74,13 +75,21 @@ def print_summary(answers: Sequence[Answer], opening_s: Timings) -> None:
     elif first.num_visual_tokens:
         rows["tokens"] = f"{first.num_visual_tokens:,}"
     if first.compression is not None:
-        rows["tau"] = "none" if first.compression.tau is None else f"{first.compression.tau:.4f}"
+        rows["tau"] = _taus(first.compression)
     num_new_tokens = sum(answer.num_new_tokens for answer in answers)
     for stage, seconds in _sum([opening_s, *(answer.timings_s for answer in answers)]).items():
         written = f"  {num_new_tokens} tokens" if stage == "generate" else ""
         rows[stage.replace("_", " ")] = f"{seconds:7.3f} s{written}"
     table = "\n".join(f"{name:<14}{value}" for name, value in rows.items())
     _console().print(Text(f"\n{table}"))
+
+
+def _taus(result: CompressionResult) -> str:
+    """Write the threshold, or both if the spatial step has its own."""
+    if result.tau is None or result.tau_spatial is None:
+        return "none"
+    both = f"{result.tau_spatial:.4f} inside frames, {result.tau:.4f} across"
+    return both if result.tau != result.tau_spatial else f"{result.tau:.4f}"
 
 
 def _console() -> Console:

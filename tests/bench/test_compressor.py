@@ -19,7 +19,8 @@ from llava_scissor.bench.compressor import (
     open_features,
 )
 from llava_scissor.bench.recordings import Recording, read_recording
-from llava_scissor.compression import compress, precision, scissor, similarity
+from llava_scissor.compression import compress
+from llava_scissor.compression.engines.tiled import engine, screening, similarity
 from llava_scissor.config import ScissorConfig
 from llava_scissor.errors import InputError
 
@@ -139,14 +140,14 @@ def test_a_cpu_without_bfloat16_can_be_stood_in_for(monkeypatch) -> None:
     formats = []
     normalised = similarity.directions
     monkeypatch.setattr(
-        scissor,
+        engine,
         "directions",
         lambda tokens: formats.append(normalised(tokens).coarse.dtype) or normalised(tokens),
     )
-    before = precision.fast_dtype(torch.device("cpu"))
+    before = screening.fast_dtype(torch.device("cpu"))
     rows_of(replace(SMALL, float32_products=True, num_repeats=1, retention_ratios=(0.5,)))
     assert set(formats) == {torch.float32}
-    assert precision.fast_dtype(torch.device("cpu")) == before
+    assert screening.fast_dtype(torch.device("cpu")) == before
 
 
 def test_features_are_a_generator_or_a_file(tmp_path) -> None:

@@ -37,7 +37,6 @@ PEERS = (
 
 __all__ = [
     "EVS",
-    "PEERS",
     "DivPrune",
     "DyCoke",
     "FastV",
