@@ -36,13 +36,8 @@ def sum_by_label(
     num_members = count_labels(labels, count)
     if labels.device.type == "cpu":
         total = torch.zeros(count, tokens.shape[1])
-        scratch = torch.empty(min(ROWS_EACH, len(labels)), tokens.shape[1])
-        for first in range(0, len(labels), ROWS_EACH):
-            part = slice(first, first + ROWS_EACH)
-            values = tokens[part]
-            if values.dtype != torch.float32:
-                values = scratch[: len(values)].copy_(values)
-            total.index_add_(0, labels[part], values)
+        for part, values in zip(labels.split(ROWS_EACH), tokens.split(ROWS_EACH), strict=True):
+            total.index_add_(0, part, values.float())
     else:
         total = _sum_segments(tokens[labels.argsort(stable=True)].float(), num_members)
     return total, num_members[:, None].float()

@@ -234,16 +234,16 @@ def summarize(
     frame = torch.arange(num_input, device=inputs.device) // tokens_per_frame
     # Tokens without a component are counted in an extra row that is cut off.
     row = component.where(component >= 0, num_kept)
-    first = torch.full((num_kept + 1,), num_frames, device=inputs.device).scatter_reduce(
-        0, row, frame, "amin"
-    )
-    last = torch.full((num_kept + 1,), -1, device=inputs.device).scatter_reduce(0, row, frame, "amax")
+    span = [
+        frame.new_zeros(num_kept + 1).scatter_reduce(0, row, frame, end, include_self=False)
+        for end in ("amin", "amax")
+    ]
     return CompressionResult(
         tokens=tokens,
         assignment=assignment,
         component=component,
         sizes=count_labels(row, num_kept + 1)[:num_kept],
-        frame_span=torch.stack([first, last], dim=1)[:num_kept],
+        frame_span=torch.stack(span, dim=1)[:num_kept],
         num_input=num_input,
         num_spatial=num_input if num_spatial is None else num_spatial,
         tau=tau,

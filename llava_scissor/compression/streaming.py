@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from llava_scissor.compression.engines import ENGINES, Components
@@ -128,43 +128,46 @@ class StreamingScissor:
             )
 
     def _close_window(self) -> None:
-        size = len(self._waiting[0])
+        num_done, size = self._num_frames - len(self._waiting), len(self._waiting[0])
         window = compress(torch.stack(self._waiting), self._config)
         self._waiting.clear()
-        self._done = window if self._done is None else _joined(self._done, window, size)
+        self._done = window if self._done is None else _joined(self._done, window, num_done)
         if self._max_tokens is not None and self._done.num_kept > self._max_tokens:
-            self._done = _merged(self._done, self._max_tokens, size, self._config.block_size)
+            frames = window.tokens.new_empty(self._num_frames, size, 0)  # only their shape counts
+            self._done = _merged(self._done, self._max_tokens, frames, self._config.block_size)
 
 
-def _joined(before: CompressionResult, after: CompressionResult, tokens_per_frame: int) -> CompressionResult:
-    """Put the results of two parts of a stream one after the other."""
-    assert before.tau is not None
-    assert after.tau is not None
-    assert before.tau_spatial is not None
-    assert after.tau_spatial is not None
-    joined = _result(
-        torch.cat([before.tokens, after.tokens]),
-        torch.cat([before.component, after.component + before.num_kept]),
-        torch.cat([before.assignment, after.assignment + before.num_kept]),
-        (
-            tokens_per_frame,
-            before.num_spatial + after.num_spatial,
-            min(before.tau, after.tau),
-            min(before.tau_spatial, after.tau_spatial),
-        ),
+def _joined(before: CompressionResult, after: CompressionResult, num_frames: int) -> CompressionResult:
+    """Put the results of two parts of a stream one after the other; the first has `num_frames` frames."""
+
+    def cat(name: str, shift: int = 0) -> Tensor:
+        return torch.cat([getattr(before, name), getattr(after, name) + shift])
+
+    def lower(name: str) -> float:
+        return min(getattr(before, name), getattr(after, name))
+
+    return CompressionResult(
+        tokens=torch.cat([before.tokens, after.tokens]),
+        assignment=cat("assignment", before.num_kept),
+        component=cat("component", before.num_kept),
+        sizes=cat("sizes"),
+        frame_span=cat("frame_span", num_frames),
+        num_input=before.num_input + after.num_input,
+        num_spatial=before.num_spatial + after.num_spatial,
+        tau=lower("tau"),
+        tau_spatial=lower("tau_spatial"),
+        positions=None if after.positions is None else cat("positions", before.num_input),
     )
-    return joined if after.positions is None else with_positions(joined)
 
 
 def _merged(
-    result: CompressionResult, count: int, tokens_per_frame: int, block_size: int | None
+    result: CompressionResult, count: int, frames: Float[Tensor, "f p 0"], block_size: int | None
 ) -> CompressionResult:
     """Merge the most similar kept tokens until `count` are left; each weighs as many tokens as it stands for."""
     engine = ENGINES["tiled"](ScissorConfig(block_size=block_size))
     vertices = engine.vertices(result.tokens[None])
-    found, _ = engine.single_linkage(
-        vertices, count, low=0.95, high=1.0
-    )  # in the order of their first tokens
+    # Nothing is above 1, so that the clusters are in the order of their first tokens.
+    found, _ = engine.single_linkage(vertices, count, low=0.95, high=1.0)
     if result.positions is not None:
         number = numbers_in_order(found.labels[result.component], count)
         found = Components(number[found.labels], count)
@@ -174,18 +177,6 @@ def _merged(
     mean_weight = mean_by_label(weight.float(), found.labels, found.count)
     mean = mean_by_label(weighted, found.labels, found.count) / mean_weight
     tokens = (mean.double() / scale).to(result.tokens.dtype)
-    facts = (tokens_per_frame, result.num_spatial, result.tau, result.tau_spatial)
-    merged = _result(tokens, found.labels[result.component], found.labels[result.assignment], facts)
+    labels = found.labels[result.component], found.labels[result.assignment]
+    merged = summarize(frames, tokens, *labels, result.num_spatial, result.tau, result.tau_spatial)
     return merged if result.positions is None else with_positions(merged)
-
-
-def _result(
-    tokens: Float[Tensor, "k d"],
-    component: Int64[Tensor, " n"],
-    assignment: Int64[Tensor, " n"],
-    facts: tuple[int, int, float | None, float | None],
-) -> CompressionResult:
-    """Build a result from its parts and (tokens per frame, tokens after the spatial step, both thresholds)."""
-    tokens_per_frame, num_spatial, *taus = facts
-    shape = (len(component) // tokens_per_frame, tokens_per_frame, 0)
-    return summarize(tokens.new_empty(shape), tokens, component, assignment, num_spatial, *taus)

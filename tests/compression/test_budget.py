@@ -114,8 +114,8 @@ def test_the_temporal_threshold_is_where_the_last_two_are_joined(kind, ratio):
     target = int(ratio * video.num_tokens)
     steps = meet_budget(video, target)
     just_below = np.nextafter(steps.tau, -1)
-    assert video.engine.count(steps.spatial.vertices, steps.tau) > target
-    assert video.engine.count(steps.spatial.vertices, just_below) <= target
+    assert video.engine.components(steps.spatial.vertices, steps.tau).count > target
+    assert video.engine.components(steps.spatial.vertices, just_below).count <= target
 
 
 @pytest.mark.parametrize("features", ["made-up", "smooth", "chains"])

@@ -20,7 +20,6 @@ from llava_scissor.compression.engines.tiled.nearest import nearest
 from llava_scissor.compression.engines.tiled.similarity import (
     GRID,
     directions,
-    rough_similarity_of_pairs,
     similarity_of_all,
     similarity_of_pairs,
 )
@@ -172,7 +171,7 @@ def test_pairs_that_the_product_cannot_round_are_formed_one_by_one():
 def test_rough_similarities_keep_their_bound(kind):
     unit = directions(wide(kind))
     u, v = torch.triu_indices(60, 60)
-    rough, error = rough_similarity_of_pairs(unit, u, unit, v)
+    rough, error = similarity_of_pairs(unit, u, unit, v, is_rough=True)
     exact, _ = similarity_of_pairs(unit, u, unit, v)
     assert 0 < (rough.double() - exact.double()).abs().max() <= error < 1e-4
 

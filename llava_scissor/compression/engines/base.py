@@ -74,10 +74,6 @@ class Engine(ABC, Generic[V]):
         """
 
     @abstractmethod
-    def count(self, vertices: V, tau: float) -> int:
-        """Return the number of components."""
-
-    @abstractmethod
     def single_linkage(self, vertices: V, count: int, low: float, high: float) -> tuple[Components, float]:
         """Join the vertices along the strongest edges until `count` components are left.
 

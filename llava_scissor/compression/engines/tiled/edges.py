@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float32, Int64
 from scipy.sparse import coo_array, csgraph
 from torch import Tensor
 
-from llava_scissor.compression.engines.tiled.labels import label_edges
+from llava_scissor.compression.engines.tiled.labels import label_edges, num_labels
 from llava_scissor.compression.engines.tiled.tiles import Tile, TokenSets, masked
 
 ENOUGH = 4
@@ -123,10 +123,8 @@ def spanning_forest(pairs: Pairs, labels: Int64[Tensor, " v"]) -> Pairs:
 
 def _joined(labels: Tensor, u: Tensor, v: Tensor) -> tuple[Int64[Tensor, " v"], int]:
     """Join the components at the ends of some edges, and return by how many fewer there are."""
-    is_used = torch.zeros_like(labels, dtype=torch.bool).index_fill_(0, labels, True)
-    before = int(is_used.sum())
-    labels = label_edges(labels.numel(), labels[u], labels[v])[labels]
-    return labels, before - int(is_used.zero_().index_fill_(0, labels, True).sum())
+    joined = label_edges(labels.numel(), labels[u], labels[v])[labels]
+    return joined, num_labels(labels) - num_labels(joined)
 
 
 def _last_taken(pairs: Pairs, labels: Tensor, floor: float, num_merges: int) -> float:

@@ -41,10 +41,6 @@ class TiledEngine(Engine[TokenSets]):
         """Find components; see `Engine`."""
         return SimilarityGraph(vertices, tau).components()
 
-    def count(self, vertices: TokenSets, tau: float) -> int:
-        """Count components; see `Engine`."""
-        return SimilarityGraph(vertices, tau).count
-
     def single_linkage(
         self, vertices: TokenSets, count: int, low: float, high: float
     ) -> tuple[Components, float]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Int64
 from torch import Tensor
 
 from llava_scissor.compression.engines.base import Components
 from llava_scissor.compression.engines.tiled import screening
 from llava_scissor.compression.engines.tiled.edges import Pairs, join_strongest, spanning_forest
-from llava_scissor.compression.engines.tiled.labels import label_edges, order_components
+from llava_scissor.compression.engines.tiled.labels import label_edges, num_labels, order_components
 from llava_scissor.compression.engines.tiled.tiles import Tile, TokenSets, find_nonzero
 from llava_scissor.compression.merging import count_labels
 
@@ -41,7 +39,7 @@ class SimilarityGraph:
 
         Args:
             sets: the tokens, B sets of n.
-            tau: threshold; from 1 on every token stays alone, below -1 each set is one component.
+            tau: threshold; from 1 on every token stays alone.
             floor: a lower threshold, above which pairs are kept for `join_below`; None: none is kept.
             labels: components that are connected already; None: every vertex is alone.
 
@@ -53,13 +51,11 @@ class SimilarityGraph:
         self._edges: list[Pairs] = []  # that are neither in labels nor in degrees yet
         self._open: list[Pairs] = []
         self._below: list[Pairs] = []  # that are above the floor and not known to be edges
-        if tau < -1:
-            self.labels = self.labels // sets.directions.is_zero.shape[1]
-        elif tau < 1 or floor is not None:
+        if tau < 1 or floor is not None:
             for tile in sets.tiles():
                 self._look_at(tile)
             self._decide_between_components()
-        self.count = int(self._is_used().sum())
+        self.count = num_labels(self.labels)
 
     def components(self, labels: Int64[Tensor, " v"] | None = None) -> Components:
         """Number the components, or a coarser partition, by the index of the vertex of highest degree."""
@@ -73,15 +69,12 @@ class SimilarityGraph:
         pairs = Pairs.joined(self._below, self.labels)
         return join_strongest(self.sets, pairs, self.labels, self.floor, num_merges)
 
-    def _is_used(self) -> Bool[Tensor, " v"]:
-        return torch.zeros_like(self.labels, dtype=torch.bool).index_fill_(0, self.labels, True)
-
     def _look_at(self, tile: Tile) -> None:
         """Settle a tile's pairs: listed if they are few, else as masks."""
         sets = self.sets
         lowest = self.tau if self.floor is None else self.floor
         for values, error in sets.screened(tile):
-            low, high = self._bracket(error, values.dtype)
+            low, high = screening.bracket(self.tau, error, values.dtype)
             least, _ = screening.bracket(lowest, error, values.dtype)
             few = values.numel() // sets.tuning.few
             index = find_nonzero(sets.at_least(least, values, tile), few)
@@ -101,10 +94,6 @@ class SimilarityGraph:
             self._unite(tile, linked)
             self._list_below(tile, values, 0.0)
         self._stay_few()
-
-    def _bracket(self, error: float, dtype: torch.dtype) -> tuple[float, float]:
-        """Return below what a pair is settled as no edge, and above what as an edge."""
-        return (math.inf, math.inf) if self.tau >= 1 else screening.bracket(self.tau, error, dtype)
 
     def _list(self, pairs: Pairs, low: float, high: float) -> None:
         is_edge = pairs.rough > high
@@ -133,8 +122,9 @@ class SimilarityGraph:
         Few edges are listed. Of many, each row takes its first; what that leaves between different components is
         usually little.
         """
-        self._degree.index_add_(0, tile.rows.flatten(), _count(linked, -1))
-        self._degree.index_add_(0, tile.columns.flatten(), _count(linked, -2))
+        for ends, dim in ((tile.rows, -1), (tile.columns, -2)):
+            number = linked.sum(dim, dtype=torch.float32).flatten().long()
+            self._degree.index_add_(0, ends.flatten(), number)
         while True:
             index = find_nonzero(linked, linked.numel() // self.sets.tuning.few)
             if index is not None:
@@ -166,11 +156,11 @@ class SimilarityGraph:
     def _stay_few(self) -> None:
         """Deal with listed pairs before they are too many to remember."""
         many = self.sets.tuning.many_pairs
-        if _number(self._edges) > many:
+        if sum(map(len, self._edges)) > many:
             self._connect()
-        if _number(self._open) > many:
+        if sum(map(len, self._open)) > many:
             self._settle(self._take(self._open))
-        if _number(self._below) > many:
+        if sum(map(len, self._below)) > many:
             self._connect()
             pairs = self._take(self._below).between(self.labels)
             if len(pairs) > many // 2:
@@ -231,11 +221,3 @@ def single_linkage(sets: TokenSets, count: int, low: float, high: float) -> tupl
             low = 2 * low - 1 if low > 0 else EVERYTHING
             rest = SimilarityGraph(sets, 1.0, low, labels)
     return graph.components(labels), height
-
-
-def _count(mask: Tensor, dim: int) -> Int64[Tensor, " k"]:
-    return mask.sum(dim, dtype=torch.float32).flatten().long()
-
-
-def _number(parts: list[Pairs]) -> int:
-    return sum(len(part) for part in parts)

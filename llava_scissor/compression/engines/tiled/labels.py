@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 from jaxtyping import Int64
-from scipy.sparse import csgraph, csr_array
+from scipy.sparse import coo_array, csgraph
 from torch import Tensor
 
 from llava_scissor.compression.engines.base import Components
+from llava_scissor.compression.merging import count_labels
 
 
 def order_components(labels: Int64[Tensor, " v"], degree: Int64[Tensor, " v"]) -> Components:
@@ -30,6 +31,11 @@ def order_components(labels: Int64[Tensor, " v"], degree: Int64[Tensor, " v"]) -
     return Components(numbers, int(numbers.max()) + 1)
 
 
+def num_labels(labels: Int64[Tensor, " v"]) -> int:
+    """Return how many different labels there are; they are below V."""
+    return int(count_labels(labels, labels.numel()).count_nonzero())
+
+
 def label_edges(num_vertices: int, u: Int64[Tensor, " e"], v: Int64[Tensor, " e"]) -> Int64[Tensor, " v"]:
     """Label the components of a graph given as edges, with SciPy on a CPU.
 
@@ -41,14 +47,6 @@ def label_edges(num_vertices: int, u: Int64[Tensor, " e"], v: Int64[Tensor, " e"
     Returns:
         For each vertex a number that is equal inside its component, below V.
     """
-    if not bool((u != v).any()):
-        return torch.arange(num_vertices, device=u.device)
-    if bool((u[1:] < u[:-1]).any()):
-        u, order = u.sort()
-        v = v[order]
-    start = torch.zeros(num_vertices + 1, dtype=torch.int32)
-    start[1:] = torch.bincount(u.cpu(), minlength=num_vertices).cumsum(0)
-    rows = (np.ones(u.numel()), v.int().cpu().numpy(), start.numpy())  # as SciPy wants them: it need not copy
-    graph = csr_array(rows, shape=(num_vertices, num_vertices))
-    labels = csgraph.connected_components(graph, directed=False)[1]
-    return torch.from_numpy(labels).long().to(u.device)
+    ends = (u.int().cpu().numpy(), v.int().cpu().numpy())
+    graph = coo_array((np.ones(u.numel(), dtype=bool), ends), shape=(num_vertices, num_vertices))
+    return torch.from_numpy(csgraph.connected_components(graph, directed=False)[1]).long().to(u.device)

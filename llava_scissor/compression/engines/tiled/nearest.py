@@ -9,7 +9,6 @@ from torch import Tensor
 from llava_scissor.compression.engines.tiled import screening
 from llava_scissor.compression.engines.tiled.similarity import (
     Directions,
-    rough_similarity_of_pairs,
     similarity_of_all,
     similarity_of_pairs,
 )
@@ -65,12 +64,12 @@ def _nearest(tokens: Directions, rows: Int64[Tensor, " r"], to: Directions) -> I
 def _decide(tokens: Directions, rows: Tensor, to: Directions, row: Tensor, column: Tensor) -> Tensor:
     """Compare candidates, tokens `rows[row]` and representatives `column`, by similarity."""
     found = torch.zeros_like(rows).index_copy_(0, row, column)
-    for similarity in (rough_similarity_of_pairs, similarity_of_pairs):
+    for is_rough in (True, False):
         is_open = count_labels(row, len(rows))[row] > 1
         row, column = masked(is_open, row, column)
         if not row.numel():
             break
-        values, error = similarity(tokens, rows[row], to, column)
+        values, error = similarity_of_pairs(tokens, rows[row], to, column, is_rough)
         best = values.new_full((len(rows),), -torch.inf).scatter_reduce_(0, row, values, "amax")
         row, column = masked(values >= best[row] - 2 * error, row, column)
         first = torch.full_like(rows, len(to.norm)).scatter_reduce_(0, row, column, "amin")

@@ -72,15 +72,6 @@ def matrix_error(dtype: torch.dtype) -> float:
     return UNIT_ROUNDOFF[torch.bfloat16] if is_shortened else 0.0
 
 
-def largest_rounding_error(dtype: torch.dtype, width: int) -> float:
-    """Return a distance of a rounded vector from a unit vector that is not exceeded, whatever the vector.
-
-    Each of its D coordinates is off by the format's relative error, or by that of its smallest normal number.
-    """
-    smallest = math.sqrt(width) * torch.finfo(dtype).smallest_normal
-    return 0.0 if dtype == torch.float32 else 1.001 * UNIT_ROUNDOFF[dtype] * (1 + smallest)
-
-
 def rounding_error(exact: Tensor, rounded: Tensor, out: Tensor | None = None) -> Tensor:
     """Return the largest distance of a rounded vector from the exact one, rounded up.
 
@@ -95,13 +86,13 @@ def rounding_error(exact: Tensor, rounded: Tensor, out: Tensor | None = None) ->
 def bracket(tau: float, error: float, dtype: torch.dtype) -> tuple[float, float]:
     """Return (low, high) in `dtype`: a product below `low` is settled as no edge, one above `high` as an edge.
 
-    No product is settled as an edge by more than 1, or as none by less than -1: what lies there is rounding.
+    No product is settled as an edge by more than 1, or as none by less than -1: what lies there is rounding. No
+    similarity is above a `tau` of 1.
     """
-    low, high = tau - error, tau + error
-    return (
-        round_down(low, dtype) if low > -1 else torch.finfo(dtype).min,
-        -round_down(-high, dtype) if high < 1 else math.inf,
-    )
+    if tau >= 1:
+        return math.inf, math.inf
+    low = round_down(tau - error, dtype) if tau - error > -1 else torch.finfo(dtype).min
+    return low, -round_down(-tau - error, dtype) if tau + error < 1 else math.inf
 
 
 def round_down(value: float, dtype: torch.dtype) -> float:

@@ -7,7 +7,7 @@ on neither blocks, threads nor the device's matrix product.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -28,6 +28,9 @@ NEVER = -1.0
 SHORTEST = 2.0**-40
 """Tokens that are no longer than this are scaled before they are divided by their norm."""
 
+LONGEST = 2.0**60
+"""So are those that are no shorter than this."""
+
 
 @dataclass(frozen=True, eq=False)
 class Directions:
@@ -42,7 +45,6 @@ class Directions:
         is_zero: which tokens have zero norm.
         has_zero: whether any has.
         shift: the sum of all tokens stays below float32's limit if they are multiplied by 2^-shift.
-        is_scaled: whether `tokens` are other ones than were given.
     """
 
     tokens: Float[Tensor, "n d"]
@@ -52,18 +54,13 @@ class Directions:
     is_zero: Bool[Tensor, "*batch"]
     has_zero: bool = False
     shift: int = 0
-    is_scaled: bool = False
 
     @cached_property
     def unit(self) -> Float32[Tensor, "*batch d"]:
         """float32 unit vectors, zero rows for zero-norm tokens; formed when first asked for."""
         if self.coarse.dtype == torch.float32:
             return self.coarse
-        unit = torch.empty_like(self.coarse, dtype=torch.float32)
-        flat = unit.view(-1, unit.shape[-1])
-        for rows in _blocks(flat):
-            torch.div(self.tokens[rows].float(), self.norm.flatten()[rows, None], out=flat[rows])
-        return unit
+        return (self.tokens.float() / self.norm.flatten()[:, None]).view(self.coarse.shape)
 
     def units_at(self, index: Int64[Tensor, " n"]) -> Float32[Tensor, "n d"]:
         """Return the float32 unit vectors of some tokens, numbered across the batch."""
@@ -77,11 +74,6 @@ class Directions:
         if self.coarse.dtype != torch.float32:
             yield self.coarse, self.coarse_error
         yield self.unit, screening.matrix_error(torch.float32)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the tokens are."""
-        return self.coarse.device
 
     def flatten(self) -> Directions:
         """All tokens as one list."""
@@ -103,7 +95,8 @@ def directions(tokens: Float[Tensor, "*batch d"]) -> Directions:
     Raises:
         InputError: a token holds NaN, infinity, or a value beyond float32; names the first one.
     """
-    found, is_plain = normalised(tokens)
+    found = _divided(tokens)
+    is_plain = (found.norm > SHORTEST) & (found.norm < LONGEST)
     if bool(is_plain.all()):
         return found
     values = tokens.float()
@@ -111,49 +104,31 @@ def directions(tokens: Float[Tensor, "*batch d"]) -> Directions:
     _check_finite(largest)
     _, exponent = torch.frexp(largest)
     scaled = (values.double() * torch.exp2(-exponent.double())[..., None]).float()
-    found, _ = normalised(values.where(is_plain[..., None], scaled))
-    norm, is_zero = found.norm, found.norm == 0
+    found = _divided(values.where(is_plain[..., None], scaled))
+    is_zero = found.norm == 0
+    norm = found.norm.masked_fill(is_zero, 1)
     shift = max(0, int(exponent.max()) + is_zero.numel().bit_length() - 127)
-    facts = {"has_zero": bool(is_zero.any()), "shift": shift, "is_scaled": True}
-    return replace(found, norm=norm.masked_fill_(is_zero, 1), is_zero=is_zero, **facts)
+    return replace(found, norm=norm, is_zero=is_zero, has_zero=bool(is_zero.any()), shift=shift)
 
 
-def normalised(tokens: Float[Tensor, "*batch d"]) -> tuple[Directions, Bool[Tensor, "*batch"]]:
-    """Divide tokens by their norms, where that is not 0, in one pass over the tokens; a GPU does not wait.
-
-    Returns:
-        The directions, and of which tokens they are right: those whose squares neither overflow nor vanish.
-    """
+def _divided(tokens: Float[Tensor, "*batch d"]) -> Directions:
+    """Divide tokens by their norms, some at a time; right for those between `SHORTEST` and `LONGEST`."""
     flat = tokens.flatten(0, -2)
     coarse = torch.empty_like(flat, dtype=screening.fast_dtype(flat.device))
     norm = torch.empty_like(flat[:, 0], dtype=torch.float32)
     error = norm.new_zeros(())
-    measures_error = coarse.dtype != torch.float32 and flat.device.type == "cpu"
-    scratch = norm.new_empty(_rows_each(flat), flat.shape[1])
-    for rows in _blocks(flat):
-        unit = scratch[: len(norm[rows])].copy_(flat[rows])
-        torch.linalg.vector_norm(unit, dim=-1, out=norm[rows])
-        coarse[rows] = unit.div_(norm[rows, None].clamp(min=SHORTEST))
-        if measures_error:
-            error = torch.maximum(error, screening.rounding_error(unit, coarse[rows], out=unit))
-    largest = (
-        float(error) if measures_error else screening.largest_rounding_error(coarse.dtype, flat.shape[1])
-    )
-    norm = norm.view(tokens.shape[:-1])
-    is_plain, is_zero = (norm > SHORTEST) & (norm < 2.0**60), torch.zeros_like(norm, dtype=torch.bool)
-    return Directions(flat, norm, coarse.view(tokens.shape), largest, is_zero), is_plain
-
-
-def _blocks(tokens: Float[Tensor, "n d"]) -> Iterator[slice]:
-    """Yield parts of a list of tokens that are converted at a time."""
-    rows_each = _rows_each(tokens)
-    return (slice(first, first + rows_each) for first in range(0, len(tokens), rows_each))
-
-
-def _rows_each(tokens: Float[Tensor, "n d"]) -> int:
-    """Return how many tokens are converted at a time."""
-    coordinates = tuning_for(tokens.device).coordinates_each or tokens.numel()
-    return max(1, min(len(tokens), coordinates // tokens.shape[1]))
+    rows_each = max(1, (tuning_for(flat.device).coordinates_each or flat.numel()) // flat.shape[1])
+    for part, length, rounded in zip(
+        *(values.split(rows_each) for values in (flat, norm, coarse)), strict=True
+    ):
+        unit = part.to(torch.float32, copy=True)
+        torch.linalg.vector_norm(unit, dim=-1, out=length)
+        rounded.copy_(unit.div_(length[:, None].clamp(min=SHORTEST)))
+        if coarse.dtype != torch.float32:
+            error = torch.maximum(error, screening.rounding_error(unit, rounded, out=unit))
+    batch = tokens.shape[:-1]
+    is_zero = torch.zeros(batch, dtype=torch.bool, device=tokens.device)
+    return Directions(flat, norm.view(batch), coarse.view(tokens.shape), float(error), is_zero)
 
 
 def _check_finite(largest: Tensor) -> None:
@@ -168,30 +143,29 @@ def _check_finite(largest: Tensor) -> None:
 
 
 def similarity_of_pairs(
-    left: Directions, u: Int64[Tensor, " e"], right: Directions, v: Int64[Tensor, " e"]
+    left: Directions,
+    u: Int64[Tensor, " e"],
+    right: Directions,
+    v: Int64[Tensor, " e"],
+    is_rough: bool = False,
 ) -> tuple[Float32[Tensor, " e"], float]:
-    """Return the similarity of some pairs of tokens, one of each list, and its error: 0."""
-    return _pair_by_pair(similarity_of_rows, left, u, right, v), 0.0
+    """Return the similarity of some pairs of tokens, one of each list, and its largest error.
 
-
-def rough_similarity_of_pairs(
-    left: Directions, u: Int64[Tensor, " e"], right: Directions, v: Int64[Tensor, " e"]
-) -> tuple[Float32[Tensor, " e"], float]:
-    """Return the same in float32, which is faster, and the largest error."""
-    values = _pair_by_pair(lambda one, other: (one * other).sum(-1), left, u, right, v)
-    return values, screening.product_error(torch.float32, left.coarse.shape[-1])
-
-
-def _pair_by_pair(
-    function: Callable[[Tensor, Tensor], Tensor], left: Directions, u: Tensor, right: Directions, v: Tensor
-) -> Float32[Tensor, " e"]:
-    """Apply a function of two lists of unit vectors to some pairs, so many at a time that they stay in a cache."""
-    pairs_each = max(1, tuning_for(u.device).products_each // left.coarse.shape[-1])
-    parts = [
-        function(left.units_at(i), right.units_at(k))
-        for i, k in zip(u.split(pairs_each), v.split(pairs_each), strict=True)
-    ]
-    return torch.cat(parts)
+    Args:
+        left: the one list.
+        u: a token of it for each pair.
+        right: the other list.
+        v: a token of it for each pair.
+        is_rough: whether to add in float32, which is faster; else the error is 0.
+    """
+    width = left.coarse.shape[-1]
+    pairs_each = max(1, tuning_for(u.device).products_each // width)  # they stay in a cache
+    parts = zip(u.split(pairs_each), v.split(pairs_each), strict=True)
+    units = ((left.units_at(one), right.units_at(other)) for one, other in parts)
+    if is_rough:
+        rough = torch.cat([(one * other).sum(-1) for one, other in units])
+        return rough, screening.product_error(torch.float32, width)
+    return torch.cat([similarity_of_rows(one, other) for one, other in units]), 0.0
 
 
 def similarity_of_rows(left: Float32[Tensor, "n d"], right: Float32[Tensor, "n d"]) -> Float32[Tensor, " n"]:

@@ -16,7 +16,6 @@ from llava_scissor.compression.engines.tiled import screening
 from llava_scissor.compression.engines.tiled.similarity import (
     NEVER,
     Directions,
-    rough_similarity_of_pairs,
     similarity_of_all,
     similarity_of_pairs,
 )
@@ -67,7 +66,7 @@ class TokenSets:
     @property
     def device(self) -> torch.device:
         """Where the tokens are."""
-        return self.directions.device
+        return self.directions.coarse.device
 
     @property
     def tuning(self) -> Tuning:
@@ -110,46 +109,33 @@ class TokenSets:
         A format that was too coarse for one tile is not tried again for others.
         """
         width = self.directions.coarse.shape[-1]
-        for rank, (columns, error) in islice(enumerate(self.directions.formats), self._first_format[0], None):
-            rows = self._rows(rank, columns)[tile.sets, tile.row_range]
-            values = self._with_unlike(screening.product(rows, self._columns(columns, tile)), tile)
+        for rank, (vectors, error) in islice(enumerate(self.directions.formats), self._first_format[0], None):
             self._first_format[0] = rank
-            yield values, screening.product_error(columns.dtype, width, error, error)
+            values = self._with_unlike(screening.product(*self._ends(vectors, tile)), tile)
+            yield values, screening.product_error(vectors.dtype, width, error, error)
 
     def exact(self, tile: Tile) -> Float32[Tensor, "g r c"]:
         """Return the tile's similarities; some are of no pair of the tile, see `only_pairs`."""
-        unit = self.directions.unit
-        rows = self._rows(-1, unit)[tile.sets, tile.row_range]
-        values = similarity_of_all(rows, self._columns(unit, tile))
-        return self._with_unlike(values, tile)
+        return self._with_unlike(similarity_of_all(*self._ends(self.directions.unit, tile)), tile)
 
-    def _columns(self, vectors: Tensor, tile: Tile) -> Tensor:
-        return vectors[tile.sets, tile.column_range]
+    def _ends(self, vectors: Float[Tensor, "b n d"], tile: Tile) -> tuple[Tensor, Tensor]:
+        """Return the rows and the columns of a tile."""
+        columns = vectors[tile.sets, tile.column_range]
+        if self.sample is None:
+            return vectors[tile.sets, tile.row_range], columns
+        return vectors.flatten(0, 1)[tile.rows], columns
 
     def similarity(
         self, u: Int64[Tensor, " e"], v: Int64[Tensor, " e"], is_rough: bool = False
     ) -> tuple[Float32[Tensor, " e"], float]:
         """Return the similarity of some pairs of vertices and its largest error, 0 unless it may be rough."""
-        of_pairs = rough_similarity_of_pairs if is_rough else similarity_of_pairs
-        values, error = of_pairs(self.directions, u, self.directions, v)
+        values, error = similarity_of_pairs(self.directions, u, self.directions, v, is_rough)
         return (values.masked_fill_(self._is_unlike(u, v), NEVER) if self._has_unlike else values), error
 
     @cached_property
     def _first_format(self) -> list[int]:
         """The format in which tiles are multiplied first."""
         return [0]
-
-    def _rows(self, rank: int, vectors: Float[Tensor, "b n d"]) -> Float[Tensor, "b s d"]:
-        """The looked-at tokens in one of the formats."""
-        if self.sample is None:
-            return vectors
-        if rank not in self._sampled_rows:
-            self._sampled_rows[rank] = vectors.take_along_dim(self.sample[..., None], dim=1)
-        return self._sampled_rows[rank]
-
-    @cached_property
-    def _sampled_rows(self) -> dict[int, Tensor]:
-        return {}
 
     @cached_property
     def _is_sampled(self) -> Bool[Tensor, "b n"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -44,12 +44,10 @@ CPU = Tuning(
 )
 """For a CPU: small blocks for its caches."""
 
-GPU = Tuning(
+GPU = replace(
+    CPU,
     block_size=2**26,  # 256 MiB of float32
     whole_sets=2**26,
-    few=16,
-    few_pairs=2**9,
-    many_pairs=2**22,
     products_each=2**24,
     coordinates_each=None,
     tokens_each=None,
