@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float64
 
 from llava_scissor.compression.steps import TwoSteps, Video
 
@@ -21,30 +20,32 @@ class Tuning:
     """How a budget is met.
 
     Attributes:
-        gap: thresholds of the two steps that are further apart than this lead to a second pass,
-        share_of_gap: unless they are no further apart than this share of 1 - tau.
+        below: a temporal threshold that is further below the spatial one leads to a second pass,
+        above: as does one that is further above it; then hardly enough representatives were left;
+        share: unless they are no further apart than this share of 1 - tau.
         nearer: the second pass runs at this share of the way from the temporal threshold to the spatial one.
         higher: shares of the way from a threshold to the limit that are tried in turn, if the frames have fewer
             components at it than tokens are wanted.
         margin: the estimate aims at so many times the wanted number of tokens.
         spare: the spatial step should leave at least so many times the wanted number.
-        below: how far below the spatial threshold the temporal one is expected, as a share of 1 - tau. A bad guess
-            costs time only.
-        above: the same above it.
+        expected_below: how far below the spatial threshold the temporal one is expected, as a share of 1 - tau. A
+            bad guess costs time only.
+        expected_above: the same above it.
         frames_each: so many frames have one pair that the estimate looks at.
         fewest_pairs: pairs looked at in shorter videos.
         most_pairs: pairs looked at in longer ones.
         band: tokens of each frame that the estimate looks at, at most: those in its middle.
     """
 
-    gap: float = 0.05
-    share_of_gap: float = 0.35
+    below: float = 0.08
+    above: float = 0.03
+    share: float = 0.35
     nearer: float = 0.25
     higher: tuple[float, ...] = (0.25, 0.5, 1.0)
     margin: float = 1.05
     spare: float = 1.2
-    below: float = 0.6
-    above: float = 0.5
+    expected_below: float = 0.6
+    expected_above: float = 0.5
     frames_each: int = 8
     fewest_pairs: int = 2
     most_pairs: int = 8
@@ -74,8 +75,8 @@ def meet_budget(video: Video, target: int, limit: float | None = None) -> TwoSte
             return steps
     limit = 1.0 if limit is None else limit
     first = _meet_at(video, target, tau, limit)
-    largest = max(TUNING.gap, TUNING.share_of_gap * (1 - tau))
-    if first.gap <= largest or first.spatial.tau != tau:
+    largest = TUNING.above if first.tau > tau else TUNING.below
+    if first.gap <= max(largest, TUNING.share * (1 - tau)) or first.spatial.tau != tau:
         return first
     second = _meet_at(video, target, first.tau + TUNING.nearer * (tau - first.tau), limit)
     return second if second.gap < first.gap and second.tau <= limit else first
@@ -89,7 +90,10 @@ def _meet_at(video: Video, target: int, tau: float, limit: float) -> TwoSteps:
             break
         spatial = video.spatial_step((1 - share) * tau + share * limit)
     room = 1 - spatial.tau + 2.0**-10
-    low, high = spatial.tau - TUNING.below * room, min(limit, spatial.tau + TUNING.above * room)
+    low, high = (
+        spatial.tau - TUNING.expected_below * room,
+        min(limit, spatial.tau + TUNING.expected_above * room),
+    )
     return TwoSteps(spatial, *video.engine.single_linkage(spatial.vertices, target, low, high))
 
 
@@ -108,18 +112,11 @@ def estimate_tau(video: Video, target: int) -> float:
     size = min(num_tokens, TUNING.band)
     alone, together = video.engine.heights(video.frames, pairs, size)
     tau = np.append(np.sort(together), 1.0)
-    one = 1 + _num_below(alone, tau) / num_pairs
-    two = 1 + _num_below(together, tau) / num_pairs
+    one = 1 + np.searchsorted(np.sort(alone), tau, side="right") / num_pairs
+    two = 1 + np.searchsorted(np.sort(together), tau, side="right") / num_pairs
     of_window = one + (window - 1) * np.maximum(two - one, 0)
     scale = num_frames * num_tokens / size
     is_enough = (scale * of_window / window >= TUNING.margin * target) & (
         scale * one >= TUNING.spare * target
     )
     return float(tau[is_enough.argmax()]) if is_enough.any() else 1.0
-
-
-def _num_below(
-    heights: Float64[np.ndarray, " h"], tau: Float64[np.ndarray, " t"]
-) -> Float64[np.ndarray, " t"]:
-    """Return how many joins do not happen at each threshold, as the parts are no more similar."""
-    return np.searchsorted(np.sort(heights), tau, side="right").astype(np.float64)

@@ -49,7 +49,8 @@ def compress(tokens: Float[Tensor, "f p d"], config: ScissorConfig | None = None
         assert config.effective_tau is not None
         steps = video.two_steps(config.effective_tau)
     elif config.tau is None and budget(config.retention_ratio, video.num_tokens) == video.num_tokens:
-        return _everything(tokens, config)
+        everything = replace(Identity()(tokens), tau=1.0, tau_spatial=1.0)
+        return with_positions(everything) if config.positions == "original" else everything
     else:
         steps = meet_budget(video, budget(config.retention_ratio, video.num_tokens), config.tau)
     return _merge(video, steps, config.positions)
@@ -68,11 +69,6 @@ def compress_batch(
         For each video what `compress` returns for it.
     """
     return [compress(tokens, config) for tokens in videos]
-
-
-def _everything(tokens: Tensor, config: ScissorConfig) -> CompressionResult:
-    everything = replace(Identity()(tokens), tau=1.0, tau_spatial=1.0)
-    return with_positions(everything) if config.positions == "original" else everything
 
 
 def _merge(video: Video, steps: TwoSteps, positions: str) -> CompressionResult:

@@ -29,7 +29,9 @@ def make_answer(**changes) -> SimpleNamespace:
         num_missing=0,
         fps=10.0,
     )
-    compression = SimpleNamespace(num_input=1000, num_spatial=250, num_kept=99, tau=0.87654)
+    compression = SimpleNamespace(
+        num_input=1000, num_spatial=250, num_kept=99, tau=0.87654, tau_spatial=0.87654
+    )
     answer = {
         "text": "A red [bold] circle.",
         "history": (Turn("What?", "A red [bold] circle."),),

@@ -54,6 +54,11 @@ def test_what_is_used_is_on_stderr(engine, video: str) -> None:
     assert ask(video, "--quiet").stderr == ""
 
 
+def test_both_thresholds_are_shown_where_they_differ(engine, video: str) -> None:
+    engine.outcome.compression.tau_spatial = 0.9
+    assert "tau           0.9000 inside frames, 0.8765 across" in ask(video).stdout.splitlines()
+
+
 def test_missing_frames_and_a_method_without_tau(engine, video: str) -> None:
     engine.outcome.clip.num_missing = 2
     engine.outcome.compression.tau = None
@@ -78,6 +83,7 @@ def test_json(engine, video: str) -> None:
         "answer": "A red [bold] circle.",
         "tokens": {"input": 1000, "spatial": 250, "kept": 99},
         "tau": 0.87654,
+        "tau_spatial": 0.87654,
         "timings_s": TIMINGS_S,
         "num_prompt_tokens": 120,
         "num_new_tokens": 7,
@@ -308,7 +314,17 @@ def test_json_of_several_questions(engine, video: str) -> None:
     }
     assert result["answers"] == [{"question": "What?", **answer}, {"question": "And?", **answer}]
     assert result["timings_s"] == OPENING_S
-    assert set(result) == {"answers", "tokens", "tau", "timings_s", "video", "images", "config", "version"}
+    assert set(result) == {
+        "answers",
+        "tokens",
+        "tau",
+        "tau_spatial",
+        "timings_s",
+        "video",
+        "images",
+        "config",
+        "version",
+    }
 
 
 def test_one_empty_question_among_several_is_refused(engine, video: str) -> None:

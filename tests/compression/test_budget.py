@@ -151,7 +151,7 @@ def test_a_second_pass_runs_where_the_thresholds_are_far_apart(monkeypatch):
     right = estimate_tau(video, 50)
     monkeypatch.setattr(budget, "estimate_tau", lambda video, target: 0.999)
     steps = meet_budget(video, 50)
-    assert 0.999 - steps.tau > TUNING.gap
+    assert 0.999 - steps.tau > TUNING.below
     assert abs(steps.spatial.tau - right) < abs(0.999 - right) / 2
     assert steps.temporal.count == 50
 

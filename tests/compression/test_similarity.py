@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llava_scissor.compression import similarity
+from llava_scissor.compression.engines.tiled import tuning
 from llava_scissor.compression.engines.tiled.similarity import directions, draw_sample
 from llava_scissor.errors import InputError
 from tests.compression.draws import draw, gaussian
@@ -39,7 +41,7 @@ def test_tokens_converted_together_know_nothing_of_each_other(monkeypatch, dtype
     tokens[5] *= 2.0**20
     tokens[11] = 0
     whole = directions(tokens)
-    monkeypatch.setattr(similarity, "COORDINATES_EACH", rows_each * 16)
+    monkeypatch.setattr(tuning, "CPU", replace(tuning.CPU, coordinates_each=rows_each * 16))
     parts = directions(tokens)
     assert parts.coarse_error == whole.coarse_error
     for name in ("norm", "coarse", "is_zero", "unit"):
