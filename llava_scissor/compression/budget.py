@@ -27,7 +27,7 @@ class Tuning:
         higher: shares of the way from a threshold to the limit that are tried in turn, if the frames have fewer
             components at it than tokens are wanted.
         margin: the estimate aims at so many times the wanted number of tokens.
-        spare: the spatial step should leave at least so many times the wanted number.
+        spare: the spatial step should leave at least so many times the wanted number, and one more for each frame.
         expected_below: how far below the spatial threshold the temporal one is expected, as a share of 1 - tau. A
             bad guess costs time only.
         expected_above: the same above it.
@@ -116,7 +116,6 @@ def estimate_tau(video: Video, target: int) -> float:
     two = 1 + np.searchsorted(np.sort(together), tau, side="right") / num_pairs
     of_window = one + (window - 1) * np.maximum(two - one, 0)
     scale = num_frames * num_tokens / size
-    is_enough = (scale * of_window / window >= TUNING.margin * target) & (
-        scale * one >= TUNING.spare * target
-    )
+    num_kept, num_spatial = scale * of_window / window, scale * one
+    is_enough = (num_kept >= TUNING.margin * target) & (num_spatial >= TUNING.spare * target + num_frames)
     return float(tau[is_enough.argmax()]) if is_enough.any() else 1.0

@@ -81,17 +81,17 @@ class SimilarityGraph:
             if index is not None:
                 self._list(Pairs.of_tile(tile, index, values, error), low, high)
                 break
-            linked = sets.only_pairs(torch.gt(values, high, out=torch.empty_like(values)), tile)
-            index = find_nonzero(sets.at_least(low, values, tile).sub_(linked), few)
+            edges = sets.only_pairs(torch.gt(values, high, out=torch.empty_like(values)), tile)
+            index = find_nonzero(sets.at_least(low, values, tile).sub_(edges), few)
             if index is not None:
                 self._open.append(Pairs.of_tile(tile, index, values, error))
-                self._unite(tile, linked)
+                self._unite(tile, edges)
                 self._list_below(tile, values, error)
                 break
         else:
             values = sets.exact(tile)
-            linked = sets.only_pairs((values > screening.round_down(self.tau, values.dtype)).float(), tile)
-            self._unite(tile, linked)
+            edges = sets.only_pairs((values > screening.round_down(self.tau, values.dtype)).float(), tile)
+            self._unite(tile, edges)
             self._list_below(tile, values, 0.0)
         self._stay_few()
 
@@ -116,25 +116,25 @@ class SimilarityGraph:
         else:
             self._list_below(tile, self.sets.exact(tile), 0.0)
 
-    def _unite(self, tile: Tile, linked: Tensor) -> None:
+    def _unite(self, tile: Tile, edges: Tensor) -> None:
         """Count and join the edges of a tile, given as a mask, which is lost.
 
         Few edges are listed. Of many, each row takes its first; what that leaves between different components is
         usually little.
         """
         for ends, dim in ((tile.rows, -1), (tile.columns, -2)):
-            number = linked.sum(dim, dtype=torch.float32).flatten().long()
+            number = edges.sum(dim, dtype=torch.float32).flatten().long()
             self._degree.index_add_(0, ends.flatten(), number)
         while True:
-            index = find_nonzero(linked, linked.numel() // self.sets.tuning.few)
+            index = find_nonzero(edges, edges.numel() // self.sets.tuning.few)
             if index is not None:
-                pairs = Pairs.of_tile(tile, index, linked, 0.0)
+                pairs = Pairs.of_tile(tile, index, edges, 0.0)
                 self._join(pairs.u, pairs.v)
                 return
-            has_neighbour, first = linked.max(dim=-1)
+            has_neighbour, first = edges.max(dim=-1)
             picked = has_neighbour > 0
             self._join(tile.rows[picked], tile.columns.gather(1, first)[picked])
-            linked.mul_(self.labels[tile.rows][..., None] != self.labels[tile.columns][:, None])
+            edges.mul_(self.labels[tile.rows][..., None] != self.labels[tile.columns][:, None])
 
     def _join(self, u: Tensor, v: Tensor) -> None:
         self.labels = label_edges(self.labels.numel(), self.labels[u], self.labels[v])[self.labels]
