@@ -192,6 +192,7 @@ def _rows(tokens: Float[Tensor, "f p d"], bench: CompressorBench) -> Iterator[di
         yield {
             "retention_ratio": ratio,
             "tau": threshold.tau,
+            "budget_taus": {"spatial": at_budget.tau_spatial, "temporal": at_budget.tau},
             "tokens": {
                 "input": at_tau.num_input,
                 "spatial": at_tau.num_spatial,

@@ -103,11 +103,13 @@ def _similarity_line(profile: dict[str, list[float] | None]) -> str:
 
 
 def _row(row: dict[str, Any], clock: str) -> dict[str, Any]:
-    functions, counts = row["functions"], row["tokens"]
+    functions, counts, taus = row["functions"], row["tokens"], row["budget_taus"]
     return {
         "": f"{100 * row['retention_ratio']:g} %",
         "spatial tokens": counts["spatial"],
         "tau": f"{row['tau']:.4f}",
+        "tau_spatial of budget": f"{taus['spatial']:.4f}",
+        "tau of budget": f"{taus['temporal']:.4f}",
         "kept at tau": counts["kept_at_tau"],
         "kept at budget": counts["kept_at_budget"],
         **{f"{name}, ms": f"{1000 * one[clock]['min_s']:.1f}" for name, one in functions.items()},
