@@ -2,7 +2,8 @@
 
 The spatial step runs at an estimated threshold. The temporal step then joins its representatives along their
 strongest edges until the wanted number is left; the similarity at which the last two are joined is its threshold.
-If the two thresholds are far apart, both steps run once more in between. docs/algorithm.md has the definition.
+If the two thresholds are far apart, both steps run once more, with a threshold in between. docs/algorithm.md has
+the definition.
 """
 
 from __future__ import annotations
@@ -20,21 +21,21 @@ class Tuning:
     """How a budget is met.
 
     Attributes:
-        below: a temporal threshold that is further below the spatial one leads to a second pass,
-        above: as does one that is further above it; then hardly enough representatives were left;
-        share: unless they are no further apart than this share of 1 - tau.
-        nearer: the second pass runs at this share of the way from the temporal threshold to the spatial one.
-        higher: shares of the way from a threshold to the limit that are tried in turn, if the frames have fewer
-            components at it than tokens are wanted.
-        margin: the estimate aims at so many times the wanted number of tokens.
-        spare: the spatial step should leave at least so many times the wanted number, and one more for each frame.
-        expected_below: how far below the spatial threshold the temporal one is expected, as a share of 1 - tau. A
-            bad guess costs time only.
-        expected_above: the same above it.
-        frames_each: so many frames have one pair that the estimate looks at.
-        fewest_pairs: pairs looked at in shorter videos.
-        most_pairs: pairs looked at in longer ones.
-        band: tokens of each frame that the estimate looks at, at most: those in its middle.
+        below: a second pass runs if the temporal threshold is further than this below the spatial one,
+        above: or further than this above it, where hardly enough representatives were left;
+        share: but not if the two are within this share of 1 - tau.
+        nearer: where the second pass runs, as a share of the way from the temporal threshold to the spatial one.
+        higher: where the spatial step runs if it leaves fewer representatives than tokens are wanted, as shares of
+            the way from its threshold to the limit, tried in turn.
+        margin: how many times the wanted number of tokens the estimate aims at.
+        spare: how many times the wanted number the spatial step should leave at least, besides one for each frame.
+        expected_below: lower end of the range in which the temporal threshold is expected: how far below the
+            spatial one, as a share of 1 - tau. A wrong range costs time.
+        expected_above: its upper end, in the same way. It decides the order of the components, too.
+        frames_each: number of frames for each pair of frames that the estimate looks at,
+        fewest_pairs: but at least so many pairs,
+        most_pairs: and at most so many.
+        band: number of tokens that the estimate looks at in the middle of each frame, at most.
     """
 
     below: float = 0.08
@@ -64,7 +65,7 @@ def meet_budget(video: Video, target: int, limit: float | None = None) -> TwoSte
         limit: a threshold that is not exceeded; None for no limit.
 
     Returns:
-        The steps with the thresholds that are nearer to each other, of one pass or two.
+        The steps of the only pass, or of the one of two whose thresholds are nearer to each other.
     """
     if limit is None:
         tau = estimate_tau(video, target)
@@ -83,7 +84,7 @@ def meet_budget(video: Video, target: int, limit: float | None = None) -> TwoSte
 
 
 def _meet_at(video: Video, target: int, tau: float, limit: float) -> TwoSteps:
-    """Run the spatial step at a threshold, or a higher one where that leaves too few, and the temporal step."""
+    """Run the spatial step at a threshold, or a higher one if that leaves too few, then the temporal step."""
     spatial = video.spatial_step(tau)
     for share in TUNING.higher:
         if spatial.components.count >= target:

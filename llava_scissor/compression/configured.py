@@ -13,7 +13,7 @@ C = TypeVar("C", bound=MethodConfig)
 
 @dataclass(frozen=True, init=False)
 class Configured(Generic[C]):
-    """Base of the compressors that have settings: an immutable value, equal to another with equal settings.
+    """Base of the compressors that have settings. They are immutable, and equal if their settings are.
 
     `HoliTom(retention_ratio=0.1)` and `HoliTom(HoliTomConfig(retention_ratio=0.1))` are the same.
 

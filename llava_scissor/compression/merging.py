@@ -61,7 +61,7 @@ def _sum_segments(tokens: Float32[Tensor, "n d"], num_members: Int64[Tensor, " k
 def mean_by_label(
     tokens: Float[Tensor, "n d"], labels: Int64[Tensor, " n"], count: int
 ) -> Float32[Tensor, "k d"]:
-    """Return the representative of each component: the mean of its tokens, 0 of none."""
+    """Return the representative of each component: the mean of its tokens; 0 where there are none."""
     total, num_members = sum_by_label(tokens, labels, count)
     return total.div_(num_members.clamp_(min=1))
 
@@ -74,7 +74,8 @@ def merge(
     """Average each representative with the original tokens assigned to it.
 
     Returns:
-        (sum of the tokens + representative) / (their number + 1); a representative nobody joins stays as it is.
+        (sum of the tokens + representative) / (their number + 1); a representative that no token
+        joins stays as it is.
 
     Reference: LLaVA-Scissor (arXiv 2506.21862), section 3.2.
     """
@@ -89,5 +90,5 @@ def scaled(tokens: Float[Tensor, "f p d"], shift: int) -> Float[Tensor, "n d"]:
 
 
 def unscaled(tokens: Float32[Tensor, "k d"], shift: int, dtype: torch.dtype) -> Float[Tensor, "k d"]:
-    """Return scaled tokens in their own scale, in a number format."""
+    """Undo `scaled`, and convert to a number format."""
     return (tokens.double().mul_(2.0**shift) if shift else tokens).to(dtype)

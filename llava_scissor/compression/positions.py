@@ -1,4 +1,4 @@
-"""The positions in the prompt of kept tokens that stay where their components were."""
+"""Positions in the prompt for kept tokens: the mean position of the tokens in their component."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from llava_scissor.errors import ConfigError
 
 
 def mean_positions(component: Int64[Tensor, " n"], count: int) -> Float64[Tensor, " k"]:
-    """Return the mean index of the tokens of each component, NaN of none, the same to the last bit everywhere."""
+    """Return the mean index of the tokens of each component, NaN where there are none; exact on every device."""
     row = component.where(component >= 0, count)  # dropped tokens are counted in a row that is cut off
     total = torch.zeros(count + 1, dtype=torch.int64, device=row.device)
     total.index_add_(0, row, torch.arange(len(row), device=row.device))

@@ -21,7 +21,7 @@ class CompressionResult:
     With N = F * P original tokens in frame-major, row-major order and K kept ones:
 
     Attributes:
-        tokens: kept tokens (K, D) in the input's dtype and on its device, in rough order of time and place.
+        tokens: kept tokens (K, D) in the input's dtype and on its device, roughly in the order of the input.
         assignment: for each original token the kept token it was merged into, -1 if it was dropped (N,).
         component: for each original token the component it belongs to, numbered like `tokens`, -1 if none (N,).
         sizes: number of original tokens in each component (K,).
@@ -31,9 +31,9 @@ class CompressionResult:
         tau: similarity threshold, of the temporal step where the steps have their own; None for methods that have
             none.
         tau_spatial: threshold of the spatial step; None for methods that have none.
-        positions: place of each kept token in the prompt, counted in 0..N-1 from the first visual token,
+        positions: position of each kept token in the prompt, counted in 0..N-1 from the first visual token,
             ascending; what follows the video stands where it would with all N tokens (K,). None: the kept tokens
-            stand one after the other, and what follows them, too.
+            and what follows them have consecutive positions.
     """
 
     tokens: Float[Tensor, "k d"]
@@ -135,7 +135,7 @@ class Needs:
 
 @dataclass(frozen=True, eq=False)
 class TowerState:
-    """What the last used block of the vision tower says about each visual token, brought to their grid.
+    """What the last used block of the vision tower says about each visual token, resampled to the tokens' grid.
 
     Attributes:
         attention: attention received, float32: mean over heads and queries (F, P).
@@ -148,7 +148,7 @@ class TowerState:
 
 @runtime_checkable
 class TowerCompressor(Protocol):
-    """A compressor that looks at the state of the vision tower, too, and says at what of it."""
+    """A compressor that also looks at the state of the vision tower, and declares which part of it."""
 
     needs: ClassVar[Needs]
 
@@ -228,7 +228,7 @@ def summarize(
     tau: float | None = None,
     tau_spatial: float | None = None,
 ) -> CompressionResult:
-    """Build a result, deriving sizes and frame spans from the components; of the inputs, only the shape counts."""
+    """Build a result; sizes and frame spans follow from the components. Only the shape of `inputs` is used."""
     num_frames, tokens_per_frame, _ = inputs.shape
     num_input, num_kept = num_frames * tokens_per_frame, tokens.shape[0]
     frame = torch.arange(num_input, device=inputs.device) // tokens_per_frame

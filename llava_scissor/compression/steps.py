@@ -48,7 +48,7 @@ class TwoSteps:
 
     @property
     def gap(self) -> float:
-        """How far the thresholds of the two steps are apart."""
+        """Distance between the thresholds of the two steps."""
         return abs(self.tau - self.spatial.tau)
 
 
@@ -60,7 +60,7 @@ class Video:
         tokens: as given (F, P, D).
         engine: finds components and nearest tokens.
         frames: the tokens, as the engine's vertices of one graph for each frame.
-        window: a number for each frame: the temporal step joins tokens of frames with the same (F,).
+        window: number of the temporal window that each frame is in (F,).
     """
 
     tokens: Float[Tensor, "f p d"]

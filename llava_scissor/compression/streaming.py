@@ -19,11 +19,11 @@ from llava_scissor.errors import ConfigError, InputError
 
 @dataclass(frozen=True)
 class StreamState:
-    """How far a stream is.
+    """The progress of a stream.
 
     Attributes:
         num_frames: frames pushed so far.
-        num_waiting: those of them that wait for their window to be full.
+        num_waiting: how many of them wait for their window to be full.
         num_kept: tokens kept of the others.
     """
 
@@ -38,8 +38,8 @@ class StreamingScissor:
     Frames wait until a window is full; then the window is compressed as a video of its own, and only its kept
     tokens stay. Without `window` the whole stream is one window, and the result is that of `compress`. With it, a
     retention ratio holds for each window, and tokens of different windows are not merged, unless `max_tokens` asks
-    for it: whenever more tokens than that are kept, the most similar are merged, wherever they came from, in
-    whichever `temporal_window`. Temporal windows are counted from the first frame of each window of the stream.
+    for it: whenever more tokens than that are kept, the most similar ones are merged, across all windows.
+    A `temporal_window` is counted from the first frame of each window of the stream.
 
     Memory: the kept tokens, one window, and two integers for each token of the stream.
     """
@@ -91,7 +91,7 @@ class StreamingScissor:
 
         Returns:
             As `compress`: tokens window after window, components and assignment numbered over the whole stream,
-            and the lowest threshold of a window as `tau`.
+            and the lowest thresholds of a window as `tau` and `tau_spatial`.
 
         Raises:
             InputError: there was no frame, or the stream is finished already.
@@ -138,7 +138,7 @@ class StreamingScissor:
 
 
 def _joined(before: CompressionResult, after: CompressionResult, num_frames: int) -> CompressionResult:
-    """Put the results of two parts of a stream one after the other; the first has `num_frames` frames."""
+    """Concatenate the results of two parts of a stream; the first has `num_frames` frames."""
 
     def cat(name: str, shift: int = 0) -> Tensor:
         return torch.cat([getattr(before, name), getattr(after, name) + shift])

@@ -50,6 +50,8 @@ def test_every_function_is_timed_at_the_same_operating_point(sample_size) -> Non
         assert row["tokens"]["kept_at_budget"] == int(row["retention_ratio"] * 3 * 49)
         assert row["tokens"]["kept_at_tau"] == pytest.approx(row["tokens"]["kept_at_budget"], rel=0.05)
         assert row["tokens"]["input"] == 147
+        assert -1 <= row["budget_taus"]["temporal"] <= 1
+        assert abs(row["budget_taus"]["spatial"] - row["tau"]) < 0.3
         assert row["tau_over_products"] == timings[TAU]["min_s"] / timings[PRODUCTS]["min_s"]
         assert row["budget_over_tau"] == timings[BUDGET]["min_s"] / timings[TAU]["min_s"]
         for timing in timings.values():

@@ -33,10 +33,11 @@ V = TypeVar("V")
 class Engine(ABC, Generic[V]):
     """Finds components, single-linkage clusters and nearest tokens.
 
-    Every engine returns the same result to the last bit, on every device and with every block size: similarities
-    are defined in docs/numerics.md, and equal ones are ordered by the index of their vertices.
+    All engines return the same result, whatever the block size: docs/numerics.md defines similarities to the last
+    bit, and equal ones are ordered by the index of their vertices.
 
-    `V` is what an engine makes of B sets of n tokens: the vertices of B similarity graphs, numbered set after set.
+    `V` is the form in which an engine keeps B sets of n tokens: the vertices of B similarity graphs, numbered set
+    after set.
     """
 
     name: ClassVar[str]
@@ -56,7 +57,7 @@ class Engine(ABC, Generic[V]):
 
         Args:
             tokens: any floating dtype; not modified.
-            window: a number for each token; tokens with different ones have no edge. None: all may have.
+            window: number of the window that each token is in; tokens of two windows have no edge. None: one.
 
         Raises:
             InputError: a token is not finite in float32.
@@ -77,24 +78,25 @@ class Engine(ABC, Generic[V]):
     def single_linkage(self, vertices: V, count: int, low: float, high: float) -> tuple[Components, float]:
         """Join the vertices along the strongest edges until `count` components are left.
 
-        Equal weights are ordered by the edge's lower, then higher vertex. Edges between windows come last.
+        Equal edges are ordered by their lower, then their higher vertex. Edges between windows come last.
 
         Args:
             vertices: the vertices.
             count: at least the number of sets, at most that of the vertices.
-            low: a similarity below that at which the last two are expected to be joined, below 1.
-            high: one above that. Bad guesses cost time only.
+            low: lower end of the range in which the last join is expected, below 1.
+            high: its upper end. A wrong range costs time; `high` decides the order of the components, too.
 
         Returns:
-            The components, numbered by the index of the vertex with most edges above `high`, and the similarity
-            at which the last two were joined; `high` if that was above it.
+            The components, numbered by the index of their vertex with most edges above `high`, and the similarity
+            at which the last two were joined. It is `high` if nothing is joined, or if the edges above `high`
+            leave exactly `count` components.
         """
 
     @abstractmethod
     def heights(
         self, vertices: V, groups: Int64[Tensor, "g k"], size: int
     ) -> tuple[Float64[np.ndarray, " a"], Float64[np.ndarray, " t"]]:
-        """Return about how similar the parts are that single linkage joins.
+        """Return the similarities at which single linkage joins parts, approximately.
 
         Args:
             vertices: B sets.
@@ -102,8 +104,8 @@ class Engine(ABC, Generic[V]):
             size: how many tokens of each set are looked at: those in its middle.
 
         Returns:
-            g * (size - 1) similarities inside the first set of each group, and g * (k * size - 1) inside whole
-            groups, in any order, up to a small error that is the same on every device.
+            Those inside the first set of each group, g * (size - 1), and those inside whole groups,
+            g * (k * size - 1), in any order. Their small error does not depend on the number format.
         """
 
     @abstractmethod
@@ -118,7 +120,7 @@ class Engine(ABC, Generic[V]):
         Args:
             vertices: the vertices, of all sets.
             representatives: K tokens.
-            component: the component of each vertex, of which its representative is the mean. A vertex of zero
-                norm, which is similar to nothing, goes to its own, and so does every vertex if all representatives
-                have zero norm; no other vertex goes to a representative of zero norm.
+            component: the component of each vertex. A vertex of zero norm, which is similar to nothing, stays with
+                the representative of its component. So does every vertex if all representatives have zero norm.
+                No other vertex goes to a representative of zero norm.
         """

@@ -19,7 +19,7 @@ from llava_scissor.compression.engines.tiled.labels import label_edges, num_labe
 from llava_scissor.compression.engines.tiled.tiles import Tile, TokenSets, masked
 
 ENOUGH = 4
-"""So many times the wanted number of pairs, the strongest, usually hold a forest with that number of edges."""
+"""So many times as many of the strongest pairs as joins are wanted usually hold enough edges of a forest."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +81,8 @@ def join_strongest(
 ) -> tuple[Int64[Tensor, " v"], int, float | None]:
     """Join components along the strongest edges between them (ties: lower, then higher vertex first).
 
-    Rough similarities decide most: pairs that are surely stronger than the last edge taken are joined, and pairs
-    that are surely weaker are not. Only the others are computed, with a small error first, then exactly.
+    Rough similarities decide most pairs: those surely above the last edge taken are joined, those surely below are
+    not. Only the others are computed, with a small error first, then exactly.
 
     Args:
         sets: the tokens.
@@ -122,13 +122,13 @@ def spanning_forest(pairs: Pairs, labels: Int64[Tensor, " v"]) -> Pairs:
 
 
 def _joined(labels: Tensor, u: Tensor, v: Tensor) -> tuple[Int64[Tensor, " v"], int]:
-    """Join the components at the ends of some edges, and return by how many fewer there are."""
+    """Join the components at the ends of some edges; also return how many joins that took."""
     joined = label_edges(labels.numel(), labels[u], labels[v])[labels]
     return joined, num_labels(labels) - num_labels(joined)
 
 
 def _last_taken(pairs: Pairs, labels: Tensor, floor: float, num_merges: int) -> float:
-    """Return how similar the last pair looks that Kruskal's algorithm takes; `floor` if it takes all it can."""
+    """Return the rough similarity of the last pair that Kruskal's algorithm takes; `floor` if it needs more."""
     num_tried = ENOUGH * num_merges
     while True:
         rough, index = pairs.rough.topk(min(num_tried, len(pairs)))

@@ -20,7 +20,7 @@ from llava_scissor.compression.engines.tiled.tiles import TokenSets
 class TiledEngine(Engine[TokenSets]):
     """Multiplies tiles in a fast number format, and computes exactly only what that leaves open.
 
-    docs/numerics.md has the proof that the result is that of the exact similarities.
+    docs/numerics.md shows why the result is that of the exact similarities.
     """
 
     name = "tiled"
@@ -50,7 +50,7 @@ class TiledEngine(Engine[TokenSets]):
     def heights(
         self, vertices: TokenSets, groups: Int64[Tensor, "g k"], size: int
     ) -> tuple[Float64[np.ndarray, " a"], Float64[np.ndarray, " t"]]:
-        """Return about how similar the parts are that single linkage joins; see `Engine`."""
+        """Return the similarities at which single linkage joins parts, approximately; see `Engine`."""
         return heights(vertices, groups, size)
 
     def nearest(

@@ -70,7 +70,7 @@ class SimilarityGraph:
         return join_strongest(self.sets, pairs, self.labels, self.floor, num_merges)
 
     def _look_at(self, tile: Tile) -> None:
-        """Settle a tile's pairs: listed if they are few, else as masks."""
+        """Settle the pairs of a tile, as a list if they are few, else as masks."""
         sets = self.sets
         lowest = self.tau if self.floor is None else self.floor
         for values, error in sets.screened(tile):
@@ -117,10 +117,10 @@ class SimilarityGraph:
             self._list_below(tile, self.sets.exact(tile), 0.0)
 
     def _unite(self, tile: Tile, edges: Tensor) -> None:
-        """Count and join the edges of a tile, given as a mask, which is lost.
+        """Count and join the edges of a tile, given as a mask, which is overwritten.
 
-        Few edges are listed. Of many, each row takes its first; what that leaves between different components is
-        usually little.
+        Few edges are listed. If there are many, the first edge of each row is joined, again and again until those
+        between different components are few.
         """
         for ends, dim in ((tile.rows, -1), (tile.columns, -2)):
             number = edges.sum(dim, dtype=torch.float32).flatten().long()
@@ -208,7 +208,7 @@ class SimilarityGraph:
 def single_linkage(sets: TokenSets, count: int, low: float, high: float) -> tuple[Components, float]:
     """Join vertices along the strongest edges until `count` components are left; see `Engine.single_linkage`.
 
-    Cost: the similarities once, and again for each step that the last join lies above `high` or below `low`.
+    Cost: the similarities once; again if the last join lies above `high`, and each time `low` has to be lowered.
     """
     graph = SimilarityGraph(sets, high, low)
     rest = graph if graph.count >= count else SimilarityGraph(sets, 1.0, high)

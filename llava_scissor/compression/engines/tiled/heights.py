@@ -1,4 +1,4 @@
-"""How similar the parts are that single linkage joins, roughly, for an estimate."""
+"""Similarities at which single linkage joins parts, approximately, for an estimate."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ which every number format and every order of addition gives exactly."""
 def heights(
     sets: TokenSets, groups: Int64[Tensor, "g k"], size: int
 ) -> tuple[Float64[np.ndarray, " a"], Float64[np.ndarray, " t"]]:
-    """Return about how similar the parts are that single linkage joins; see `Engine.heights`."""
+    """Return the similarities at which single linkage joins parts, approximately; see `Engine.heights`."""
     num_tokens = sets.directions.is_zero.shape[1]
     within = torch.arange(size, device=sets.device) + (num_tokens - size) // 2
     index = (groups[..., None] * num_tokens + within).flatten(1)

@@ -37,8 +37,7 @@ class Directions:
     """Tokens as unit vectors.
 
     Attributes:
-        tokens: all in a list, as given, or in float32 and scaled by powers of two where their squares would leave
-            its range.
+        tokens: all as one list, as given; in float32 and scaled by powers of two if squares would leave its range.
         norm: their lengths, 1 for zero-norm tokens.
         coarse: unit vectors in the format in which products are fastest.
         coarse_error: the largest distance of a vector of `coarse` from its float32 unit vector.
@@ -169,7 +168,7 @@ def similarity_of_pairs(
 
 
 def similarity_of_rows(left: Float32[Tensor, "n d"], right: Float32[Tensor, "n d"]) -> Float32[Tensor, " n"]:
-    """Return the similarity of each unit vector with the one at its place in another list."""
+    """Return the similarity of each unit vector with the one at the same index of another list."""
     return _round((left.double() * right).sum(-1))
 
 

@@ -1,4 +1,4 @@
-"""Many sets of tokens and the pairs of each, a tile of pairs at a time."""
+"""Many sets of tokens, and the pairs inside each set, a tile of pairs at a time."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class TokenSets:
         directions: the tokens (B, n, D).
         sample: the tokens of each set whose edges are looked at (B, S), ascending; None for all.
         block_size: similarities held at a time; None for the device's default.
-        window: number of the window that each token is in (B, n): tokens of different windows are as unlike as
-            zero-norm ones. None for one window.
+        window: number of the window that each token is in (B, n). Tokens of different windows have similarity -1.
+            None for one window.
     """
 
     directions: Directions
@@ -81,8 +81,9 @@ class TokenSets:
     def tiles(self) -> Iterator[Tile]:
         """Yield tiles that hold every looked-at pair of two different tokens of a set exactly once.
 
-        Whole sets as many as fit, or parts of one set. Without a sample the pairs are those whose column comes
-        after the row. With one, rows are drawn tokens, and a pair of two drawn ones belongs to the earlier.
+        A tile holds as many whole sets as fit, or a part of one set. Without a sample, its pairs are those whose
+        column comes after the row. With a sample, rows are drawn tokens, and a pair of two drawn ones belongs to
+        the row of the earlier.
         """
         num_sets, size = self.directions.is_zero.shape
         num_rows = size if self.sample is None else self.sample.shape[1]
@@ -104,9 +105,8 @@ class TokenSets:
     def screened(self, tile: Tile) -> Iterator[tuple[Tensor, float]]:
         """Yield the tile's similarities (g, r, c) with less and less error, and their largest error.
 
-        Some are of no pair of the tile, see `only_pairs`.
-
-        A format that was too coarse for one tile is not tried again for others.
+        Some entries belong to no pair of the tile: see `only_pairs`. A format that was too coarse for one tile is
+        not tried again for others.
         """
         width = self.directions.coarse.shape[-1]
         for rank, (vectors, error) in islice(enumerate(self.directions.formats), self._first_format[0], None):
@@ -115,7 +115,7 @@ class TokenSets:
             yield values, screening.product_error(vectors.dtype, width, error, error)
 
     def exact(self, tile: Tile) -> Float32[Tensor, "g r c"]:
-        """Return the tile's similarities; some are of no pair of the tile, see `only_pairs`."""
+        """Return the tile's similarities. Some entries belong to no pair of the tile: see `only_pairs`."""
         return self._with_unlike(similarity_of_all(*self._ends(self.directions.unit, tile)), tile)
 
     def _ends(self, vectors: Float[Tensor, "b n d"], tile: Tile) -> tuple[Tensor, Tensor]:
@@ -147,7 +147,7 @@ class TokenSets:
         return self.only_pairs(torch.ge(values, bound, out=torch.empty_like(values)), tile)
 
     def only_pairs(self, mask: Tensor, tile: Tile) -> Tensor:
-        """Set a mask (g, r, c) to 0 where it stands for no pair of the tile; in place."""
+        """Set the entries of a mask (g, r, c) that belong to no pair of the tile to 0, in place."""
         if self.sample is not None:
             is_new = ~self._is_sampled[tile.sets, tile.column_range][:, None]
             is_new = is_new | (tile.columns[:, None] > tile.rows[..., None])
@@ -163,7 +163,7 @@ class TokenSets:
         return self.directions.has_zero or self.window is not None
 
     def _is_unlike(self, u: Int64[Tensor, "*r"], v: Int64[Tensor, "*c"]) -> Bool[Tensor, "*pairs"]:
-        """Tell of which pairs of vertices one has zero norm, or the two are in different windows."""
+        """Tell which pairs of vertices have no edge: one has zero norm, or they are in different windows."""
         is_zero = self.directions.is_zero.flatten()
         is_unlike = is_zero[u] | is_zero[v]
         if self.window is None:
@@ -172,7 +172,7 @@ class TokenSets:
         return is_unlike | (window[u] != window[v])
 
     def _with_unlike(self, values: Tensor, tile: Tile) -> Tensor:
-        """Give pairs of a zero-norm token, or of different windows, their similarity; in place."""
+        """Set the similarity of pairs that never have an edge to -1, in place."""
         if not self._has_unlike:
             return values
         return values.masked_fill_(self._is_unlike(tile.rows[..., None], tile.columns[:, None]), NEVER)
