@@ -19,6 +19,8 @@ class Tuning:
         many_pairs: listed pairs that are remembered; more are dealt with as they come.
         products_each: products of coordinates formed at a time where single pairs are computed.
         coordinates_each: coordinates that are converted to unit vectors at a time; None for all.
+        many_similarities: so many similarities of tokens with representatives are worth finding out first which
+            are in reach.
         tokens_each: tokens that are assigned to representatives at a time; None for as many as fit a block.
     """
 
@@ -30,6 +32,7 @@ class Tuning:
     products_each: int
     coordinates_each: int | None
     tokens_each: int | None
+    many_similarities: int
 
 
 CPU = Tuning(
@@ -41,6 +44,7 @@ CPU = Tuning(
     products_each=2**18,  # stay in a core's cache
     coordinates_each=2**19,
     tokens_each=2**10,
+    many_similarities=2**25,
 )
 """For a CPU: small blocks for its caches."""
 
