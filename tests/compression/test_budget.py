@@ -175,6 +175,16 @@ def test_videos_of_every_shape_have_an_estimate(shape):
         assert meet_budget(video, target).temporal.count == target
 
 
+@pytest.mark.parametrize("width", [5, 6, 3584])
+@pytest.mark.parametrize("ratio", [0.02, 0.3, 0.9])
+def test_frames_that_do_not_change_have_a_budget(width, ratio):
+    # Rounded to 8 bits, the product of a vector with itself can be above 1.
+    still = draw(gaussian, 1, 20, width)[0].expand(6, 20, width).contiguous()
+    for tokens in (still, torch.ones(6, 20, width)):
+        assert estimate_tau(video_of(tokens), int(ratio * 120)) <= 1
+        assert compress(tokens, ScissorConfig(retention_ratio=ratio)).num_kept == int(ratio * 120)
+
+
 @given(videos())
 def test_the_estimate_is_the_same_in_every_number_format(tokens):
     found = []

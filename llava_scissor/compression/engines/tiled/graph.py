@@ -218,6 +218,6 @@ def single_linkage(sets: TokenSets, count: int, low: float, high: float) -> tupl
         height = height if last is None else last
         if num_merges:
             assert low > EVERYTHING
-            low = 2 * low - 1 if low > 0 else EVERYTHING
+            low = min(2 * low - 1, 0.999) if low > 0 else EVERYTHING
             rest = SimilarityGraph(sets, 1.0, low, labels)
     return graph.components(labels), height

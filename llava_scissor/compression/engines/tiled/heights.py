@@ -27,7 +27,7 @@ def heights(
     unit = sets.directions.units_at(index.flatten())
     whole = unit.mul_(SCALE).round_().to(screening.fast_dtype(sets.device)).view(*index.shape, -1)
     products = screening.product(whole, whole).bfloat16()  # as coarse as the coarsest format returns them
-    distance = 1 - products.float().div_(SCALE**2).cpu().numpy()
+    distance = 1 - products.float().div_(SCALE**2).clamp_(max=1).cpu().numpy()
     alone = [_joins(group[:size, :size]) for group in distance]
     return np.concatenate(alone), np.concatenate([_joins(group) for group in distance])
 
