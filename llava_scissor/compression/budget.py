@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from llava_scissor.compression.steps import TwoSteps, Video
+from llava_scissor.compression.steps import SpatialStep, TwoSteps, Video
 
 
 @dataclass(frozen=True)
@@ -68,24 +68,25 @@ def meet_budget(video: Video, target: int, limit: float | None = None) -> TwoSte
         The steps of the only pass, or of the one of two whose thresholds are nearer to each other.
     """
     if limit is None:
-        tau = estimate_tau(video, target)
+        limit, spatial = 1.0, video.spatial_step(estimate_tau(video, target))
     else:
-        tau = limit
         steps = video.two_steps(limit)
         if steps.temporal.count <= target:
             return steps
-    limit = 1.0 if limit is None else limit
-    first = _meet_at(video, target, tau, limit)
+        spatial = steps.spatial
+    tau = spatial.tau
+    first = _meet_from(video, target, spatial, limit)
     largest = TUNING.above if first.tau > tau else TUNING.below
     if first.gap <= max(largest, TUNING.share * (1 - tau)) or first.spatial.tau != tau:
         return first
-    second = _meet_at(video, target, first.tau + TUNING.nearer * (tau - first.tau), limit)
+    between = first.tau + TUNING.nearer * (tau - first.tau)
+    second = _meet_from(video, target, video.spatial_step(between), limit)
     return second if second.gap < first.gap and second.tau <= limit else first
 
 
-def _meet_at(video: Video, target: int, tau: float, limit: float) -> TwoSteps:
-    """Run the spatial step at a threshold, or a higher one if that leaves too few, then the temporal step."""
-    spatial = video.spatial_step(tau)
+def _meet_from(video: Video, target: int, spatial: SpatialStep, limit: float) -> TwoSteps:
+    """Run the temporal step after a spatial step, or after one at a higher threshold if that leaves too few."""
+    tau = spatial.tau
     for share in TUNING.higher:
         if spatial.components.count >= target:
             break
